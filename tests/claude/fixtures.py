@@ -1,0 +1,1 @@
+"""Fixtures around the strict Claude."""
