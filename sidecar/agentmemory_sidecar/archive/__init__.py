@@ -1,0 +1,1 @@
+"""What was said, kept for good: records in a hash chain, sealed for their data subject, carried from the outbox."""

@@ -1,0 +1,91 @@
+"""Blobs: values too big for the state item, sealed, named by what they are, in the blob store.
+
+Where the blob store does not answer, they wait as chunk items in the state tier and are moved later: a turn never waits
+for the blob store, and a link never points at nothing that was not written first.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from urllib.parse import quote
+
+from agentmemory_sidecar.archive.keys import KeyStore, SubjectKey
+from agentmemory_sidecar.archive.sealing import NotOurs, open_sealed, seal
+from agentmemory_sidecar.stores.protocols import Conversation, ObjectStore, StateStore, StoreUnavailable
+
+
+def _context(tenant: str, subject: str, generation: int) -> bytes:
+    return f"blob\0{tenant}\0{subject}\0{generation}".encode()
+
+
+class Drafts:
+    """The blobs of one step: sealed as they are found, written before anything links to them."""
+
+    def __init__(self, tenant: str, key: SubjectKey) -> None:
+        self._prefix = f"{quote(tenant, safe='')}/{quote(key.subject, safe='')}/"
+        self._context = _context(tenant, key.subject, key.generation)
+        self._key = key
+        self._unwritten: dict[str, bytes] = {}
+        self._written: set[str] = set()
+        self.waiting: list[str] = []
+        """Keys that went to chunk items because the blob store did not answer."""
+
+    def add(self, text: str) -> str:
+        """Seal a value; returns its key. The generation stands in the name, so that a reader finds the right key."""
+        sealed = seal(self._key, text.encode("utf-8", "surrogatepass"), self._context)
+        name = f"{self._prefix}{self._key.generation}-{hashlib.sha256(sealed).hexdigest()}"
+        if name not in self._written:
+            self._unwritten[name] = sealed
+        return name
+
+    @property
+    def keys(self) -> list[str]:
+        return sorted({*self._written, *self._unwritten})
+
+    async def write(self, blobs: ObjectStore, state: StateStore, conversation: Conversation) -> None:
+        """Put what was added since the last call. Raises StoreUnavailable only if the state tier does not answer."""
+        batch, self._unwritten = self._unwritten, {}
+        if not batch:
+            return
+        try:
+            await blobs.put(batch)
+        except StoreUnavailable:
+            for name, sealed in batch.items():
+                await state.put_chunks(conversation, name, sealed)
+                self.waiting.append(name)
+        self._written |= batch.keys()
+
+
+class BlobReader:
+    """Finds and opens blobs, wherever they are."""
+
+    def __init__(self, tenant: str, keys: KeyStore, blobs: ObjectStore, state: StateStore) -> None:
+        self._tenant, self._keys, self._blobs, self._state = tenant, keys, blobs, state
+
+    async def read(self, conversation: Conversation, subject: str, names: Iterable[str]) -> dict[str, str]:
+        """The values by key. One that is missing, erased or not this subject's is left out: its summary stands in."""
+        found: dict[str, str] = {}
+        prefix = f"{quote(self._tenant, safe='')}/{quote(subject, safe='')}/"
+        for name in names:
+            if not name.startswith(prefix):
+                continue
+            generation = name.removeprefix(prefix).partition("-")[0]
+            key = await self._keys.find(self._tenant, subject, int(generation)) if generation.isdigit() else None
+            sealed = await self._sealed(conversation, name) if key else None
+            if key and sealed:
+                try:
+                    text = open_sealed(key, sealed, _context(self._tenant, subject, key.generation))
+                except NotOurs:
+                    continue
+                found[name] = text.decode("utf-8", "surrogatepass")
+        return found
+
+    async def _sealed(self, conversation: Conversation, name: str) -> bytes | None:
+        try:
+            if (data := await self._blobs.get(name)) is not None:
+                return data
+        except StoreUnavailable:
+            pass
+        try:
+            return await self._state.get_chunks(conversation, name)
+        except StoreUnavailable:
+            return None

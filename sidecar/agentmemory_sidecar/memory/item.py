@@ -1,0 +1,124 @@
+"""The state item: everything one conversation must remember, in one value that is written under one condition.
+
+Encoded as MessagePack (``pack``/``unpack``). The state object itself stays JSON text inside it, so that fields this version
+does not know survive byte for byte. Readers ignore members they do not know; ``format`` rises only when old readers must
+not write.
+"""
+
+import msgspec
+
+from agentmemory_sidecar.memory.window import Turn
+
+FORMAT = 1
+KEPT_STEPS = 32
+"""Step and patch ids kept to tell a lost answer from a refusal."""
+KEPT_REPLIES = 64
+"""Reply marks kept for Message Threads: far more than the steps of a thread that can still go on (5 minutes idle)."""
+
+
+class UnknownFormat(Exception):
+    """The item was written by a newer version that does not let this one write it."""
+
+
+class LastStep(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The newest committed step, so that a repeated request is answered and not paid twice."""
+
+    step: str
+    request: str
+    """Fingerprint of the request."""
+    at: float
+    """Seconds since the epoch, for the age limit only; never compared for order."""
+    reply: bytes = b""
+    """The reply's message as JSON, big values as links; empty when it cannot be told again."""
+
+
+class Outgoing(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A sealed archive record that the archive may not have yet."""
+
+    key: str
+    seq: int
+    data: bytes = b""
+    """Empty when the bytes were moved to chunk items named ``key``, to keep the item small."""
+
+
+class OutgoingPatch(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A patch for a state that is not this conversation's own, applied exactly once and in order."""
+
+    seq: int
+    target_agent: str
+    patch: bytes
+    """JSON of a ``memory.state.Patch``."""
+
+
+class ChainHead(msgspec.Struct, frozen=True):
+    """The newest record of this conversation's archive chain."""
+
+    seq: int = 0
+    hash: str = ""
+
+
+class Conflict(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Changes that met another writer's on the same pointers and were kept instead of applied."""
+
+    source: str
+    at_version: int
+    operations: bytes
+    """JSON of the conflict as ``memory.rebase`` describes it."""
+
+
+class Item(msgspec.Struct, omit_defaults=True):
+    """One conversation's item; for a session's root agent also the session's state."""
+
+    format: int = FORMAT
+    subject: str = ""
+    user: str = ""
+    project: str = ""
+    created_at: float = 0.0
+    updated_at: float = 0.0
+    state: bytes = b""
+    """The state object as JSON; empty for one that was never written."""
+    window: list[Turn] = []
+    mark: str = ""
+    """Mark of the client's messages with the newest reply: where the next step goes on."""
+    entries: int = 0
+    """How many ledger entries belong to the committed conversation."""
+    steps: list[str] = []
+    last: LastStep | None = None
+    replies: list[tuple[str, str]] = []
+    """(reply id, mark that includes it), oldest first."""
+    outbox: list[Outgoing] = []
+    patches: list[OutgoingPatch] = []
+    patch_seq: int = 0
+    applied: dict[str, int] = {}
+    """High-water mark of applied patches for each source conversation."""
+    chain: ChainHead = ChainHead()
+    blobs: list[str] = []
+    """Keys of blobs that still wait in chunk items for the blob store."""
+    conflicts: list[Conflict] = []
+
+    @property
+    def pending(self) -> bool:
+        """Whether something waits to be carried elsewhere."""
+        return bool(self.outbox or self.patches or self.blobs)
+
+    def mark_of_reply(self, message_id: str) -> str:
+        """The mark to continue a thread from; empty when the reply is not one of ours."""
+        return next((mark for name, mark in reversed(self.replies) if name == message_id), "")
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Item).decode
+
+
+def pack(item: Item) -> bytes:
+    return _encode(item)
+
+
+def unpack(data: bytes) -> Item:
+    """Read an item; empty bytes are an item that was never written. Raises ``UnknownFormat``."""
+    if not data:
+        return Item()
+    item = _decode(data)
+    if item.format > FORMAT:
+        raise UnknownFormat(f"the session was written in format {item.format}; this sidecar knows up to {FORMAT}")
+    return item

@@ -1,0 +1,125 @@
+"""The ledger: what was put into prompts, so that it can be repeated byte for byte at the same place.
+
+Claude binds thinking blocks and prompt caches to the exact prefix. Text that the client does not know of must therefore
+stand in every later request that carries the same prefix. An entry is keyed by the mark (see ``wire.canonical``) of the
+client's own messages up to the one it stands behind, so it is found again whatever the client sends after them, and not
+found when the client rewound or compacted its history: then nothing is repeated, and that is right.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from agentmemory_sidecar.wire.request import MessagesRequest
+from agentmemory_sidecar.wire.spans import Span, elements, members, splice
+
+Claim = tuple[str, str]
+"""(JSON pointer, hash of the value said)."""
+
+
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one step put in. Bytes are kept exactly as sent."""
+
+    key: str
+    """Mark of the client's messages up to and with the one that the text stands behind."""
+    ordinal: int
+    """Place in the conversation's ledger, from 1."""
+    step: str
+    text: bytes = b""
+    """One JSON text block, for the end of the message; empty when only history was put in."""
+    system: bool = False
+    """The text stands in a system message of its own behind the message, not in the message."""
+    history: bytes = b""
+    """JSON messages joined by commas, put before the first message; empty for none."""
+    tokens: int = 0
+    claims: tuple[Claim, ...] = ()
+
+
+def pack(entry: Entry) -> bytes:
+    return msgspec.msgpack.encode(entry)
+
+
+def unpack(data: bytes) -> Entry:
+    return msgspec.msgpack.decode(data, type=Entry)
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """The entries that belong into this request, in the order of their places."""
+
+    entries: tuple[Entry, ...] = ()
+
+    @property
+    def tokens(self) -> int:
+        return sum(entry.tokens for entry in self.entries)
+
+    @property
+    def claims(self) -> dict[str, str]:
+        """What the replayed text says last of each pointer."""
+        return {pointer: value for entry in self.entries for pointer, value in entry.claims}
+
+
+def replayed(request: MessagesRequest, ledger: Mapping[str, Entry]) -> Replay:
+    """The entries whose key is a mark of this request's chain. None where Claude holds the history itself."""
+    if not ledger or request.continues_thread:
+        return Replay()
+    seen: list[Entry] = []
+    taken: set[str] = set()
+    for row in request.chain.marks:
+        for mark in row:
+            if mark in ledger and mark not in taken:
+                taken.add(mark)
+                seen.append(ledger[mark])
+    return Replay(tuple(seen))
+
+
+def known_prefix(request: MessagesRequest, marks: Iterable[str]) -> bool:
+    """Whether the request goes on from anything this conversation has seen."""
+    own = {mark for row in request.chain.marks for mark in row}
+    return not own.isdisjoint(marks)
+
+
+def assemble(request: MessagesRequest, entries: Iterable[Entry]) -> bytes:
+    """The request's body with the entries put in; every other byte is the client's.
+
+    An entry stands behind the block that carries its mark. Blank text blocks carry the mark of the block before them, and
+    the entry stands behind the last of them within its message.
+    """
+    insertions: list[tuple[int, bytes]] = []
+    histories: list[bytes] = []
+    for entry in entries:
+        if entry.history:
+            histories.append(entry.history)
+        if not entry.text:
+            continue
+        place = request.chain.find(entry.key)
+        if place is None:
+            continue
+        index, block = place
+        if entry.system:
+            message = b',{"role":"system","content":[' + entry.text + b"]}"
+            insertions.append((request.message_spans[index].end, message))
+        else:
+            insertions += _behind_block(request, index, block, entry.text)
+    if histories:
+        start = request.message_spans[0].start
+        insertions.insert(0, (start, b",".join(histories) + b","))
+    return splice(request.body, insertions) if insertions else request.body
+
+
+def _behind_block(request: MessagesRequest, index: int, block: int, text: bytes) -> list[tuple[int, bytes]]:
+    span = request.message_spans[index]
+    content = members(request.body, span)["content"]
+    if isinstance(request.messages[index]["content"], str):
+        return _widen(content, text)
+    return [(elements(request.body, content)[block].end, b"," + text)]
+
+
+def _widen(content: Span, text: bytes) -> list[tuple[int, bytes]]:
+    """A string becomes the first of two text blocks: equal for Claude to what the client knows it as."""
+    return [(content.start, b'[{"type":"text","text":'), (content.end, b"}," + text + b"]")]
+
+
+def next_ordinal(ledger: Mapping[str, Entry]) -> int:
+    return max((entry.ordinal for entry in ledger.values()), default=0) + 1

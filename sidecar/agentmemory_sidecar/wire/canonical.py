@@ -1,0 +1,115 @@
+"""Messages as the API compares them, and the chain of hashes over them that keys the ledger.
+
+Not compared (facts on preserved thinking, and runs with real clients): ``cache_control``, key order, a string against a
+single text block (at the top level and inside a ``tool_result``), white space around text, blocks of white space only,
+members that are null, ``is_error: false``. Consecutive messages of one role are merged by the API, so the chain runs over
+(role, block) and not over messages.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+SEED = ""
+"""The mark before the first block."""
+
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+
+def canonical(value: Any) -> Any:
+    """A block, a tool or a system prompt without what the API does not compare."""
+    if isinstance(value, dict):
+        kept = {k: canonical(v) for k, v in value.items() if v is not None and k != "cache_control"}
+        kind = kept.get("type")
+        if kind == "text" and isinstance(kept.get("text"), str):
+            kept["text"] = kept["text"].strip()
+        elif kind == "tool_result":
+            if "content" in value:
+                kept["content"] = [canonical(block) for block in blocks(value["content"]) if not is_blank(block)]
+            if kept.get("is_error") is False:
+                del kept["is_error"]
+        return kept
+    if isinstance(value, list):
+        return [canonical(element) for element in value]
+    return value
+
+
+def blocks(content: Any) -> list[Any]:
+    """Content as a list of blocks, whichever of its two forms it has."""
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    return content if isinstance(content, list) else []
+
+
+def is_blank(block: Any) -> bool:
+    """A text block of white space only: the API drops it."""
+    return (
+        isinstance(block, dict)
+        and block.get("type") == "text"
+        and isinstance(block.get("text"), str)
+        and not block["text"].strip()
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The marks of a list of messages: ``marks[i][k]`` is the hash of everything up to block ``k`` of message ``i``."""
+
+    base: str
+    marks: Sequence[Sequence[str]]
+
+    def end(self, index: int) -> str:
+        """The mark behind message ``index``; the base for -1. A message without blocks leaves the mark as it was."""
+        while index >= 0:
+            if self.marks[index]:
+                return self.marks[index][-1]
+            index -= 1
+        return self.base
+
+    @property
+    def last(self) -> str:
+        return self.end(len(self.marks) - 1)
+
+    def find(self, mark: str) -> tuple[int, int] | None:
+        """The last place, (message, block), that carries this mark."""
+        for i in range(len(self.marks) - 1, -1, -1):
+            row = self.marks[i]
+            for k in range(len(row) - 1, -1, -1):
+                if row[k] == mark:
+                    return i, k
+        return None
+
+
+def extend(mark: str, role: str, content: Any) -> list[str]:
+    """The marks behind each block of one message that follows ``mark``."""
+    row: list[str] = []
+    for block in blocks(content):
+        if not is_blank(block):
+            text = _encode([role, canonical(block)])
+            mark = hashlib.blake2b(mark.encode() + text, digest_size=20).hexdigest()
+        row.append(mark)
+    return row
+
+
+def chain(messages: Sequence[Any], base: str = SEED) -> Chain:
+    """Hash messages from ``base`` on. Messages that are not objects are hashed as they are: Claude refuses them anyway."""
+    mark = base
+    rows: list[list[str]] = []
+    for message in messages:
+        if isinstance(message, dict):
+            row = extend(mark, str(message.get("role", "")), message.get("content"))
+        else:
+            row = extend(mark, "", [message])
+        rows.append(row)
+        mark = row[-1] if row else mark
+    return Chain(base, rows)
+
+
+def digest(value: Any) -> str:
+    """The hash of a system prompt or a list of tools, as compared."""
+    if isinstance(value, str):
+        value = blocks(value)
+    return hashlib.blake2b(_encode(canonical(value)), digest_size=20).hexdigest()

@@ -1,0 +1,211 @@
+"""Server-sent events: cut a byte stream at frame ends, and read a copy of the frames into the reply they spell.
+
+The bytes go on as they came; nothing here is ever sent. Event names and delta types are those of the Messages API's
+streaming reference; unknown ones are passed over, and make the reply one that cannot be told again (``faithful``).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+_decode = msgspec.json.Decoder().decode
+
+PING = b'event: ping\ndata: {"type": "ping"}\n\n'
+
+
+class Frames:
+    """Cuts a byte stream into frames, each with the blank line that ends it."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        data = self._rest + chunk if self._rest else chunk
+        position = 0
+        crlf = b"\r" in data
+        while True:
+            end = data.find(b"\n\n", position)
+            size = 2
+            if crlf:
+                other = data.find(b"\r\n\r\n", position)
+                if other >= 0 and (end < 0 or other < end):
+                    end, size = other, 4
+            if end < 0:
+                break
+            yield data[position : end + size]
+            position = end + size
+        self._rest = data[position:]
+
+    @property
+    def rest(self) -> bytes:
+        """What came after the last whole frame."""
+        return self._rest
+
+
+def data_of(frame: bytes) -> bytes:
+    """The ``data`` of one frame (its lines joined, as the specification of server-sent events says)."""
+    if frame.count(b"data:") == 1:
+        start = frame.index(b"data:")
+        if start == 0 or frame[start - 1] in b"\r\n":
+            end = frame.find(b"\n", start)
+            return frame[start + 5 : end].strip()
+    lines = (line for line in frame.splitlines() if line.startswith(b"data:"))
+    return b"\n".join(line[5:].removeprefix(b" ") for line in lines)
+
+
+@dataclass(slots=True)
+class Reply:
+    """What Claude answered, streamed or not, once it is complete."""
+
+    message: dict[str, Any]
+    faithful: bool = True
+    """Whether ``message`` holds everything the client was sent, so that it can be answered again from it."""
+
+    @property
+    def id(self) -> str:
+        return str(self.message.get("id", ""))
+
+    @property
+    def stop_reason(self) -> str:
+        return str(self.message.get("stop_reason") or "")
+
+    @property
+    def content(self) -> list[Any]:
+        content = self.message.get("content")
+        return content if isinstance(content, list) else []
+
+    @property
+    def usage(self) -> dict[str, Any]:
+        usage = self.message.get("usage")
+        return usage if isinstance(usage, dict) else {}
+
+
+@dataclass(slots=True)
+class _Block:
+    value: dict[str, Any]
+    text: list[str] = field(default_factory=list)
+    thinking: list[str] = field(default_factory=list)
+    json: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Accumulator:
+    """Reads frames into a message. ``tail`` turns True with the first ``message_delta``: from then on the client must
+    wait, because it takes what it has seen for success as soon as it sees the rest."""
+
+    message: dict[str, Any] | None = None
+    tail: bool = False
+    stopped: bool = False
+    """``message_stop`` was seen."""
+    error: dict[str, Any] | None = None
+    faithful: bool = True
+    _blocks: dict[int, _Block] = field(default_factory=dict)
+
+    def read(self, frame: bytes) -> str:
+        """Take one frame in; returns its event type, empty for a comment or something that is not ours to read."""
+        data = data_of(frame)
+        if not data:
+            return ""
+        try:
+            event = _decode(data)
+        except msgspec.DecodeError:
+            self.faithful = False
+            return ""
+        if not isinstance(event, dict):
+            return ""
+        kind = str(event.get("type", ""))
+        match kind:
+            case "content_block_delta":
+                self._delta(event)
+            case "content_block_start":
+                self._start(event)
+            case "content_block_stop":
+                self._stop(event)
+            case "message_start":
+                message = event.get("message")
+                self.message = dict(message) if isinstance(message, dict) else {}
+            case "message_delta":
+                self.tail = True
+                self._finish(event)
+            case "message_stop":
+                self.tail = self.stopped = True
+            case "error":
+                self.error = event
+            case "ping":
+                pass
+            case _:
+                self.faithful = False
+        return kind
+
+    @property
+    def complete(self) -> bool:
+        """A success as the API defines it: a stop reason, ``message_stop``, no error."""
+        return self.stopped and self.error is None and bool(self.message and self.message.get("stop_reason"))
+
+    def reply(self) -> Reply:
+        message = dict(self.message or {})
+        message["content"] = [self._blocks[index].value for index in sorted(self._blocks)]
+        return Reply(message, self.faithful)
+
+    def _start(self, event: dict[str, Any]) -> None:
+        block = event.get("content_block")
+        index = event.get("index")
+        if isinstance(block, dict) and isinstance(index, int):
+            self._blocks[index] = _Block(dict(block))
+
+    def _delta(self, event: dict[str, Any]) -> None:
+        index, delta = event.get("index"), event.get("delta")
+        block = self._blocks.get(index) if isinstance(index, int) else None
+        if block is None or not isinstance(delta, dict):
+            self.faithful = False
+            return
+        match delta.get("type"):
+            case "text_delta":
+                block.text.append(str(delta.get("text", "")))
+            case "input_json_delta":
+                block.json.append(str(delta.get("partial_json", "")))
+            case "thinking_delta":
+                block.thinking.append(str(delta.get("thinking", "")))
+            case "signature_delta":
+                block.value["signature"] = delta.get("signature")
+            case "citations_delta":
+                citations = block.value.get("citations")
+                block.value["citations"] = [*(citations if isinstance(citations, list) else []), delta.get("citation")]
+            case "compaction_delta":
+                for name in ("content", "encrypted_content"):
+                    if delta.get(name) is not None:
+                        block.value[name] = delta[name]
+            case _:
+                self.faithful = False
+
+    def _stop(self, event: dict[str, Any]) -> None:
+        index = event.get("index")
+        block = self._blocks.get(index) if isinstance(index, int) else None
+        if block is None:
+            return
+        if block.text:
+            block.value["text"] = str(block.value.get("text") or "") + "".join(block.text)
+        if block.thinking:
+            block.value["thinking"] = str(block.value.get("thinking") or "") + "".join(block.thinking)
+        if text := "".join(block.json):
+            try:
+                block.value["input"] = _decode(text)
+            except msgspec.DecodeError:
+                # max_tokens can cut a tool's input in the middle; the client sees the same piece.
+                block.value["input"] = {}
+                self.faithful = False
+
+    def _finish(self, event: dict[str, Any]) -> None:
+        if self.message is None:
+            return
+        delta, usage = event.get("delta"), event.get("usage")
+        if isinstance(delta, dict):
+            self.message |= delta
+        if isinstance(usage, dict):
+            before = self.message.get("usage")
+            self.message["usage"] = {**(before if isinstance(before, dict) else {}), **usage}
+        for name, value in event.items():
+            if name not in ("type", "delta", "usage"):
+                self.message[name] = value
