@@ -1,0 +1,142 @@
+"""What must hold between fields that are far apart. Pure: a spec in, problems out."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from agentmemory_sidecar.resource.agentmemory import DeletionPolicy, Spec
+from agentmemory_sidecar.resource.archive import LockMode
+from agentmemory_sidecar.resource.base import Model, at
+from agentmemory_sidecar.resource.state import Consistency
+
+STRONG_SETS = (
+    frozenset({"us-east-1", "us-east-2", "us-west-2"}),
+    frozenset({"eu-west-1", "eu-west-2", "eu-west-3", "eu-central-1"}),
+    frozenset({"ap-northeast-1", "ap-northeast-2", "ap-northeast-3"}),
+)
+"""The sets of regions within which AWS offers strongly consistent global tables."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong: where (as in the YAML, from the document's root), and what, with what to do."""
+
+    path: tuple[str | int, ...]
+    message: str
+
+
+def problems(spec: Spec) -> list[Problem]:
+    """Everything that is wrong between the fields of a spec whose fields are each valid."""
+    return [
+        Problem(("spec", *problem.path), problem.message)
+        for check in (_regions, _per_region, _every_region, _strong, _deletion, _budgets)
+        for problem in check(spec)
+    ]
+
+
+def _regions(spec: Spec) -> Iterator[Problem]:
+    for index, region in enumerate(spec.regions):
+        if region in spec.regions[:index]:
+            yield Problem(("regions", index), f"{region} is there twice: name each region once")
+
+
+def per_region_models(model: Model, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Model]]:
+    """Every model below ``model`` that can differ between regions, with its path."""
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        if isinstance(value, Model):
+            if "per_region" in type(value).model_fields:
+                yield (*path, field.alias or name), value
+            yield from per_region_models(value, (*path, field.alias or name))
+
+
+def _per_region(spec: Spec) -> Iterator[Problem]:
+    for path, model in per_region_models(spec):
+        seen: set[str] = set()
+        entries: Sequence[Model] = getattr(model, "per_region", ())
+        for index, entry in enumerate(entries):
+            region = str(getattr(entry, "region", ""))
+            where = (*path, "perRegion", index, "region")
+            if region not in spec.regions:
+                yield Problem(where, f"{region} is not one of spec.regions ({', '.join(spec.regions)}): add it there")
+            if region in seen:
+                yield Problem(where, f"{region} is there twice: make one entry of the two")
+            seen.add(region)
+
+
+def _every_region(spec: Spec) -> Iterator[Problem]:
+    """What has no default must be given for each region."""
+    redis = spec.ephemeral.redis.external if spec.ephemeral.redis else None
+    kms = spec.archive.keys.kms
+    for region in spec.regions:
+        if redis and not at(redis, region).urls:
+            yield Problem(("ephemeral", "redis", "external", "urls"), _missing(region, "urls"))
+        for tier, postgres in (("state", spec.state.postgres), ("archive", spec.archive.postgres)):
+            if postgres is None:
+                continue
+            access = at(postgres, region)
+            if not (access.dsn or access.dsn_from or access.cluster_ref):
+                yield Problem((tier, "postgres"), _missing(region, "one of dsn, dsnFrom and clusterRef"))
+        if spec.state.cosmosdb and not at(spec.state.cosmosdb, region).endpoint:
+            yield Problem(("state", "cosmosdb", "endpoint"), _missing(region, "endpoint"))
+        if kms and not (kms.key_arn or any(entry.region == region for entry in kms.per_region)):
+            yield Problem(("archive", "keys", "kms", "keyArn"), _missing(region, "keyArn"))
+
+
+def _missing(region: str, what: str) -> str:
+    return f"region {region} has none: give {what} here for all regions, or in a perRegion entry for {region}"
+
+
+def _strong(spec: Spec) -> Iterator[Problem]:
+    table = spec.state.dynamodb
+    if table is None:
+        return
+    path = ("state", "dynamodb")
+    if table.consistency is not Consistency.STRONG:
+        if table.witness_region:
+            yield Problem((*path, "witnessRegion"), "has a use with consistency Strong only: leave it out")
+        return
+    members = [*spec.regions, *([table.witness_region] if table.witness_region else [])]
+    if len(set(members)) != 3:
+        yield Problem(
+            (*path, "consistency"),
+            "Strong needs three different regions, or two and a witnessRegion, because AWS makes such tables in no "
+            f"other way; there are {len(set(members))}: change regions, or use Eventual",
+        )
+        return
+    real = {at(table, region).aws_region or region for region in spec.regions} | set(members[len(spec.regions) :])
+    if not any(real <= group for group in STRONG_SETS):
+        yield Problem(
+            (*path, "consistency"),
+            f"Strong needs regions of one AWS region set, and {', '.join(members)} are not: take all from one of "
+            + "; ".join("(" + ", ".join(sorted(group)) + ")" for group in STRONG_SETS)
+            + ", or use Eventual",
+        )
+
+
+def _deletion(spec: Spec) -> Iterator[Problem]:
+    lock = spec.archive.s3.object_lock if spec.archive.s3 else None
+    if spec.deletion_policy is DeletionPolicy.DELETE and lock and lock.mode is LockMode.COMPLIANCE:
+        yield Problem(
+            ("deletionPolicy",),
+            "Delete cannot hold with archive.s3.objectLock.mode Compliance, because nobody can delete those records: "
+            "use Retain, or mode Governance",
+        )
+
+
+def _budgets(spec: Spec) -> Iterator[Problem]:
+    redis = spec.ephemeral.redis
+    turns = (redis.turns if redis else None) or spec.ephemeral.turns
+    if spec.hydration.turns is not None and spec.hydration.turns > turns:
+        yield Problem(
+            ("hydration", "turns"),
+            f"is {spec.hydration.turns}, but the window keeps {turns}: lower it, or raise ephemeral.turns",
+        )
+    if spec.filter.budget_tokens > spec.injection.conversation_tokens:
+        yield Problem(
+            ("filter", "budgetTokens"),
+            f"is {spec.filter.budget_tokens}, more than injection.conversationTokens "
+            f"({spec.injection.conversation_tokens}) allows for a whole conversation: lower it, or raise that",
+        )
+    for index, migration in enumerate(spec.state.migrations):
+        if migration.from_ == migration.to:
+            yield Problem(("state", "migrations", index, "to"), "is the version it comes from: name the next one")

@@ -1,0 +1,285 @@
+"""An AgentMemory, seen from one region, as a SidecarConfig."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from agentmemory_sidecar.resource import config as c
+from agentmemory_sidecar.resource.agentmemory import AgentMemory, Spec, Upstream
+from agentmemory_sidecar.resource.base import at
+from agentmemory_sidecar.resource.common import AwsAccess, Tls, ValueFrom
+from agentmemory_sidecar.resource.ephemeral import ExternalRedis
+from agentmemory_sidecar.resource.errors import NotSupportedYet, ResourceError
+from agentmemory_sidecar.resource.prompt import ExtractionSubAgent, SubAgent
+from agentmemory_sidecar.resource.references import Resolver, Unresolved
+from agentmemory_sidecar.resource.state import Postgres
+from agentmemory_sidecar.resource.unsupported import unsupported
+from agentmemory_sidecar.resource.yamltext import Path as FieldPath
+from agentmemory_sidecar.resource.yamltext import dotted
+
+REFERENCE_SCHEMA = "2.1"
+"""The version of the state object's form when the resource declares none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What the cluster's installation runs or knows, and a resource therefore does not name. Empty on a laptop."""
+
+    managed_redis: c.RedisHot | None = None
+    """The managed Redis of this region."""
+    embedded_hot: c.RedisHot | None = None
+    """Where the embedded Valkey listens, when it is not this process that starts it."""
+    embedded_postgres: c.PostgresStore | None = None
+    """Where the embedded Postgres listens, when it is not this process that starts it."""
+    dynamodb_endpoint: str = ""
+    """DynamoDB's URL; empty for AWS's own."""
+    s3_endpoint: str = ""
+    """S3's URL; empty for AWS's own."""
+    role_arn: str = ""
+    """The role the sidecar assumes where the resource names none."""
+
+
+def compile_resource(
+    resource: AgentMemory,
+    region: str,
+    *,
+    values: Resolver,
+    data_dir: Path,
+    installation: Installation | None = None,
+) -> c.SidecarConfig:
+    """What a sidecar in ``region`` needs.
+
+    Raises NotSupportedYet for what is declared but not built, and ResourceError for an unknown region or a value that
+    cannot be had; both with every problem there is.
+    """
+    known = installation or Installation()
+    missing = [f"{dotted(problem.path)}: {problem.message}" for problem in unsupported(resource)]
+    redis = resource.spec.ephemeral.redis
+    if redis and redis.managed and not known.managed_redis:
+        missing.append(
+            "spec.ephemeral.redis.managed: is not supported yet: outside a cluster nobody runs it, so use "
+            "ephemeral.embedded or redis.external"
+        )
+    if missing:
+        raise NotSupportedYet(missing)
+    if region not in resource.spec.regions:
+        raise ResourceError(
+            [f"the region {region} is not one of spec.regions ({', '.join(resource.spec.regions)}): choose one of them"]
+        )
+    compiler = _Compiler(resource, region, values, data_dir, known, [])
+    config = compiler.config()
+    if compiler.problems:
+        raise ResourceError(compiler.problems)
+    return config
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiler:
+    resource: AgentMemory
+    region: str
+    values: Resolver
+    data_dir: Path
+    known: Installation
+    problems: list[str]
+
+    @property
+    def spec(self) -> Spec:
+        return self.resource.spec
+
+    def config(self) -> c.SidecarConfig:
+        spec, redis, lock, identity = (
+            self.spec,
+            self.spec.ephemeral.redis,
+            self.spec.session.lock,
+            self.spec.session.identity,
+        )
+        turns = (redis.turns if redis else None) or spec.ephemeral.turns
+        hot_ttl = (redis.ttl if redis else None) or spec.ephemeral.ttl
+        keys = spec.archive.keys.local.directory if spec.archive.keys.local else None
+        return c.SidecarConfig(
+            name=self.resource.metadata.name,
+            namespace=self.resource.metadata.namespace,
+            generation=self.resource.metadata.generation,
+            tenant=self.resource.tenant,
+            region=self.region,
+            regions=spec.regions,
+            data_dir=self.data_dir,
+            keys_dir=self.data_dir / (keys or "keys"),
+            upstream=self.upstream(spec.upstream),
+            hot=self.hot(),
+            state=self.state(),
+            archive=self.archive(),
+            deadlines=c.Deadlines(
+                hot_s=spec.ephemeral.timeout.seconds,
+                state_s=spec.state.timeout.seconds,
+                archive_s=spec.archive.timeout.seconds,
+            ),
+            window=c.WindowConfig(turns=turns, hot_ttl_s=hot_ttl.seconds),
+            state_ttl_s=spec.state.ttl.seconds if spec.state.ttl else None,
+            scope=spec.state.scope,
+            schema_version=spec.state.schema_.version if spec.state.schema_ else REFERENCE_SCHEMA,
+            blob_threshold_bytes=spec.archive.blobs.threshold.bytes,
+            identity=c.IdentityConfig(
+                session_headers=tuple(header.lower() for header in identity.headers),
+                user_headers=tuple(header.lower() for header in identity.user_headers),
+                project_headers=tuple(header.lower() for header in identity.project_headers),
+                default_user=identity.defaults.user or "",
+                default_project=identity.defaults.project or "",
+            ),
+            lock=c.LockConfig(
+                ttl_s=lock.ttl.seconds,
+                renew_s=lock.ttl.seconds / 3,
+                on_conflict=lock.on_conflict,
+                max_wait_s=lock.max_wait.seconds,
+                scope=lock.scope,
+            ),
+            hydration=c.HydrationConfig(
+                on_fresh=spec.hydration.on_fresh,
+                turns=spec.hydration.turns or turns,
+                budget_tokens=spec.hydration.budget_tokens,
+            ),
+            filter=c.FilterConfig(
+                strategy=spec.filter.strategy,
+                budget_tokens=spec.filter.budget_tokens,
+                pinned=spec.filter.pinned,
+                never_in_prompt=spec.filter.never_in_prompt,
+                sub_agent=self.sub_agent(spec.filter.sub_agent, ("spec", "filter", "subAgent")),
+            ),
+            injection=c.InjectionConfig(
+                role=spec.injection.role, conversation_tokens=spec.injection.conversation_tokens
+            ),
+            extraction=self.extraction(),
+            on_disconnect=spec.on_disconnect,
+            on_hot_unavailable=spec.ephemeral.on_unavailable,
+            on_state_unavailable=spec.state.on_unavailable,
+            stale_reads=spec.state.stale_reads,
+        )
+
+    def upstream(self, upstream: Upstream) -> c.UpstreamConfig:
+        return c.UpstreamConfig(
+            url=upstream.url.rstrip("/"),
+            connect_timeout_s=upstream.connect_timeout.seconds,
+            idle_timeout_s=upstream.idle_timeout.seconds,
+            tls=self.tls(upstream.tls, ("spec", "upstream", "tls")),
+        )
+
+    def hot(self) -> c.RedisHot | c.EmbeddedStore:
+        redis = self.spec.ephemeral.redis
+        if redis is None:
+            return self.known.embedded_hot or c.EmbeddedStore()
+        if redis.external is None:
+            assert self.known.managed_redis is not None
+            return self.known.managed_redis
+        access: ExternalRedis = at(redis.external, self.region)
+        path = ("spec", "ephemeral", "redis", "external")
+        return c.RedisHot(
+            urls=access.urls or (),
+            cluster=bool(access.cluster),
+            username=access.username or "",
+            password=self.secret(access.password, access.password_from, (*path, "passwordFrom")),
+            tls=self.tls(access.tls, (*path, "tls")),
+        )
+
+    def state(self) -> c.PostgresStore | c.DynamoDbState | c.EmbeddedStore:
+        state = self.spec.state
+        if state.postgres:
+            return self.postgres(state.postgres, ("spec", "state", "postgres"))
+        if state.dynamodb:
+            table = at(state.dynamodb, self.region)
+            return c.DynamoDbState(
+                table=table.table,
+                strong=table.consistency == "Strong",
+                aws=self.aws(table, self.known.dynamodb_endpoint, ("spec", "state", "dynamodb")),
+            )
+        return self.known.embedded_postgres or c.EmbeddedStore()
+
+    def archive(self) -> c.PostgresStore | c.S3Archive | c.EmbeddedStore:
+        archive = self.spec.archive
+        if archive.postgres:
+            return self.postgres(archive.postgres, ("spec", "archive", "postgres"))
+        if archive.s3:
+            store = at(archive.s3, self.region)
+            named = next((entry.bucket for entry in store.per_region if entry.region == self.region), None)
+            return c.S3Archive(
+                bucket=named or f"{store.bucket_prefix}-{self.region}",
+                key_prefix=store.key_prefix,
+                path_style=store.path_style,
+                aws=self.aws(store, self.known.s3_endpoint, ("spec", "archive", "s3")),
+            )
+        return self.known.embedded_postgres or c.EmbeddedStore()
+
+    def extraction(self) -> c.ExtractionConfig:
+        extraction = self.spec.extraction
+        return c.ExtractionConfig(
+            builtin=extraction.builtin,
+            rules=tuple(
+                c.RuleConfig(
+                    tools=rule.tools,
+                    when=rule.when,
+                    source=rule.from_,
+                    target=rule.to,
+                    op=rule.op,
+                    template=rule.template or "",
+                )
+                for rule in extraction.rules
+            ),
+            sub_agent=self.sub_agent(extraction.sub_agent, ("spec", "extraction", "subAgent")),
+        )
+
+    def postgres(self, postgres: Postgres, path: FieldPath) -> c.PostgresStore:
+        access = at(postgres, self.region)
+        return c.PostgresStore(
+            dsn=self.secret(access.dsn, access.dsn_from, (*path, "dsnFrom")),
+            schema_name=postgres.schema_name,
+            tls=self.tls(access.tls, (*path, "tls")),
+        )
+
+    def aws(self, access: AwsAccess, endpoint: str, path: FieldPath) -> c.AwsConfig:
+        keys, where = access.credentials, (*path, "credentials")
+        return c.AwsConfig(
+            region=access.aws_region or self.region,
+            endpoint=access.endpoint or endpoint,
+            role_arn=access.role_arn or self.known.role_arn,
+            access_key_id=self.value(keys.access_key_id_from if keys else None, (*where, "accessKeyIdFrom")),
+            secret_access_key=self.secret(
+                None, keys.secret_access_key_from if keys else None, (*where, "secretAccessKeyFrom")
+            ),
+            session_token=self.secret(None, keys.session_token_from if keys else None, (*where, "sessionTokenFrom")),
+            tls=self.tls(access.tls, (*path, "tls")),
+        )
+
+    def sub_agent(self, agent: SubAgent | None, path: FieldPath) -> c.SubAgentConfig | None:
+        if agent is None:
+            return None
+        return c.SubAgentConfig(
+            model=agent.model,
+            api_key=self.secret(agent.api_key, agent.api_key_from, (*path, "apiKeyFrom")),
+            url=(agent.url or self.spec.upstream.url).rstrip("/"),
+            deadline_s=agent.deadline.seconds,
+            max_tokens=agent.max_tokens,
+            every_turns=agent.every_turns if isinstance(agent, ExtractionSubAgent) else 1,
+        )
+
+    def tls(self, tls: Tls | None, path: FieldPath) -> c.TlsConfig | None:
+        if tls is None:
+            return None
+        return c.TlsConfig(
+            ca_pem=self.value(tls.ca_from, (*path, "caFrom")),
+            certificate_pem=self.value(tls.certificate_from, (*path, "certificateFrom")),
+            key_pem=self.secret(None, tls.key_from, (*path, "keyFrom")),
+            server_name=tls.server_name or "",
+        )
+
+    def secret(self, literal: SecretStr | None, source: ValueFrom | None, path: FieldPath) -> SecretStr:
+        return literal if literal is not None else SecretStr(self.value(source, path))
+
+    def value(self, source: ValueFrom | None, path: FieldPath) -> str:
+        """The value of a reference, empty for none; what cannot be had becomes a problem."""
+        if source is None:
+            return ""
+        try:
+            return self.values.resolve(source)
+        except Unresolved as error:
+            self.problems.append(f"{dotted(path)}: {error}")
+            return ""

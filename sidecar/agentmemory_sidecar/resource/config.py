@@ -1,0 +1,353 @@
+"""What one sidecar in one region needs, in plain units: seconds as floats, sizes in bytes, texts as texts.
+
+Compiled from an AgentMemory by :func:`agentmemory_sidecar.resource.compile.compile_resource`; the operator ships it as
+JSON. Immutable. Secrets do not show in `repr` or in pydantic's dumps; only :meth:`SidecarConfig.dumps` writes them.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, SecretStr, SerializationInfo
+
+from agentmemory_sidecar.resource.agentmemory import OnDisconnect
+from agentmemory_sidecar.resource.ephemeral import HotUnavailable
+from agentmemory_sidecar.resource.prompt import OnFresh, Op, Role, Strategy, When
+from agentmemory_sidecar.resource.session import LockScope, OnConflict
+from agentmemory_sidecar.resource.state import Scope, StaleReads, StateUnavailable
+
+FORMAT: Literal[1] = 1
+"""The version of this form; a sidecar refuses one that it does not know."""
+
+
+def _shown(value: SecretStr, info: SerializationInfo) -> str:
+    return value.get_secret_value() if info.context == "reveal" else str(value)
+
+
+Secret = Annotated[SecretStr, PlainSerializer(_shown)]
+
+
+class Config(BaseModel):
+    """The base of the configuration's models."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, ser_json_inf_nan="null")
+
+
+class TlsConfig(Config):
+    """TLS settings of one connection; all texts are PEM."""
+
+    ca_pem: str = ""
+    """The authorities to trust; empty for the system's."""
+    certificate_pem: str = ""
+    """A client certificate with its chain; empty for none."""
+    key_pem: Secret = SecretStr("")
+    """The client certificate's private key."""
+    server_name: str = ""
+    """The name the server's certificate must carry; empty for the host's."""
+
+
+class UpstreamConfig(Config):
+    """Claude, or the gateway that stands for it."""
+
+    url: str
+    """The base URL, without `/v1` and without a slash at its end."""
+    connect_timeout_s: float
+    """The longest a connection may take to open (seconds)."""
+    idle_timeout_s: float
+    """The longest the upstream may be silent within an answer (seconds)."""
+    tls: TlsConfig | None = None
+    """TLS settings; None for the defaults."""
+
+
+class RedisHot(Config):
+    """A Redis, a Valkey, or a cluster of them."""
+
+    kind: Literal["redis"] = "redis"
+    """What tells it apart."""
+    urls: tuple[str, ...]
+    """`redis://HOST:PORT[/DB]` or `rediss://…` (TLS); several only for a cluster's nodes."""
+    cluster: bool = False
+    """Whether it is a Redis Cluster."""
+    username: str = ""
+    """The ACL user; empty for `default`."""
+    password: Secret = SecretStr("")
+    """The password; empty for none."""
+    tls: TlsConfig | None = None
+    """TLS settings for `rediss://`; None for the defaults."""
+
+
+class EmbeddedStore(Config):
+    """A store that the sidecar's own process starts and stops, below `data_dir`."""
+
+    kind: Literal["embedded"] = "embedded"
+    """What tells it apart."""
+
+
+class PostgresStore(Config):
+    """A Postgres."""
+
+    kind: Literal["postgres"] = "postgres"
+    """What tells it apart."""
+    dsn: Secret
+    """`postgresql://USER:PASSWORD@HOST:PORT/DATABASE`."""
+    schema_name: str = "agentmemory"
+    """The SQL schema that holds our tables."""
+    tls: TlsConfig | None = None
+    """TLS settings; None for what the DSN says."""
+
+
+class AwsConfig(Config):
+    """How to reach an AWS service, and as whom."""
+
+    region: str
+    """The AWS region to call and sign for."""
+    endpoint: str = ""
+    """The service's URL; empty for AWS's own."""
+    role_arn: str = ""
+    """A role to assume first; empty for none."""
+    access_key_id: str = ""
+    """A static key's id; empty to use the process's own identity."""
+    secret_access_key: Secret = SecretStr("")
+    """The static key."""
+    session_token: Secret = SecretStr("")
+    """The static key's session token."""
+    tls: TlsConfig | None = None
+    """TLS settings for `endpoint`; None for the defaults."""
+
+
+class DynamoDbState(Config):
+    """A DynamoDB table."""
+
+    kind: Literal["dynamodb"] = "dynamodb"
+    """What tells it apart."""
+    table: str
+    """The table's name."""
+    strong: bool = False
+    """Whether the regions see one another's writes at once (one head) or later (a head for each region)."""
+    aws: AwsConfig
+    """Where, and as whom."""
+
+
+class S3Archive(Config):
+    """An S3 bucket."""
+
+    kind: Literal["s3"] = "s3"
+    """What tells it apart."""
+    bucket: str
+    """This region's bucket."""
+    key_prefix: str = ""
+    """What every key begins with."""
+    path_style: bool = False
+    """Whether the bucket is in the path and not in the host name."""
+    aws: AwsConfig
+    """Where, and as whom."""
+
+
+class WindowConfig(Config):
+    """The latest turns of a conversation."""
+
+    turns: int
+    """How many finished turns are kept (turns)."""
+    hot_ttl_s: float
+    """How long the hot copy lives after its last turn (seconds)."""
+
+
+class IdentityConfig(Config):
+    """How a request says whose it is."""
+
+    session_headers: tuple[str, ...] = ()
+    """Headers with the session's id, lower case, in order; before the sources that are always looked at."""
+    user_headers: tuple[str, ...] = ()
+    """Headers with the user's id, lower case, in order."""
+    project_headers: tuple[str, ...] = ()
+    """Headers with the project's id, lower case, in order."""
+    default_user: str = ""
+    """The user when nothing says so; empty for none."""
+    default_project: str = ""
+    """The project when nothing says so; empty for none."""
+
+
+class LockConfig(Config):
+    """The conversation's lock."""
+
+    ttl_s: float
+    """How long a lock outlives a killed sidecar (seconds)."""
+    renew_s: float
+    """How often a living sidecar renews it: a third of `ttl_s` (seconds)."""
+    on_conflict: OnConflict
+    """Whether a second turn is refused or waits."""
+    max_wait_s: float
+    """The longest wait (seconds)."""
+    scope: LockScope
+    """Whether it is held for a step or a turn."""
+
+
+class HydrationConfig(Config):
+    """What a fresh conversation on a known session gets."""
+
+    on_fresh: OnFresh
+    """Whether the last turns are put before it."""
+    turns: int
+    """How many (turns)."""
+    budget_tokens: int
+    """The most they may take (tokens)."""
+
+
+class SubAgentConfig(Config):
+    """A small model that works for the sidecar."""
+
+    model: str
+    """The model's name."""
+    api_key: Secret
+    """The sub-agent's own key."""
+    url: str
+    """The API's base URL."""
+    deadline_s: float
+    """The longest one answer may take (seconds)."""
+    max_tokens: int
+    """The longest answer (tokens)."""
+    every_turns: int = 1
+    """For extraction: how many finished turns are read at once (turns)."""
+
+
+class FilterConfig(Config):
+    """What of the state goes into a prompt."""
+
+    strategy: Strategy
+    """How it is chosen."""
+    budget_tokens: int
+    """The most one injection may take (tokens)."""
+    pinned: tuple[str, ...]
+    """JSON pointers that always go in first."""
+    never_in_prompt: tuple[str, ...]
+    """JSON pointers that never go in."""
+    sub_agent: SubAgentConfig | None = None
+    """The model that chooses."""
+
+
+class InjectionConfig(Config):
+    """How it goes in."""
+
+    role: Role
+    """The role of the message that carries it."""
+    conversation_tokens: int
+    """The most that all injections of one conversation may take (tokens)."""
+
+
+class RuleConfig(Config):
+    """One way from a tool's use into the state."""
+
+    tools: tuple[str, ...]
+    """Names of tools, exact."""
+    when: When
+    """Whether the call's input or its result is read."""
+    source: str
+    """The JSON pointer into it; empty for all of it."""
+    target: str
+    """The JSON pointer in the state."""
+    op: Op
+    """What is done there."""
+    template: str = ""
+    """What each element of a list becomes; empty for itself."""
+
+
+class ExtractionConfig(Config):
+    """What of a conversation becomes state."""
+
+    builtin: bool
+    """Whether the built-in rules for to-do tools are on."""
+    rules: tuple[RuleConfig, ...]
+    """The resource's own rules, after the built-in ones."""
+    sub_agent: SubAgentConfig | None = None
+    """The model that reads finished turns."""
+
+
+class Deadlines(Config):
+    """The longest one call to a store may take."""
+
+    hot_s: float
+    """The hot tier (seconds)."""
+    state_s: float
+    """The state tier (seconds)."""
+    archive_s: float
+    """The archive and the blob store (seconds)."""
+
+
+class SidecarConfig(Config):
+    """All that a sidecar needs to know: one resource, seen from one region."""
+
+    format: Literal[1] = FORMAT
+    """The version of this form."""
+    name: str
+    """The AgentMemory's name."""
+    namespace: str
+    """Its namespace."""
+    generation: int = 0
+    """The generation of the resource this was compiled from; 0 on a laptop."""
+    tenant: str
+    """The first part of every key in every store."""
+    region: str
+    """The region this sidecar is in."""
+    regions: tuple[str, ...]
+    """All regions of the resource, in its order."""
+    data_dir: Path
+    """The folder for what is kept on this machine (embedded stores, keys, the admin token)."""
+    keys_dir: Path
+    """The folder of the subjects' sealing keys."""
+    upstream: UpstreamConfig
+    """Claude, or the gateway that stands for it."""
+    hot: Annotated[RedisHot | EmbeddedStore, Field(discriminator="kind")]
+    """The hot tier."""
+    state: Annotated[PostgresStore | DynamoDbState | EmbeddedStore, Field(discriminator="kind")]
+    """The state tier."""
+    archive: Annotated[PostgresStore | S3Archive | EmbeddedStore, Field(discriminator="kind")]
+    """The archive, and the blob store."""
+    deadlines: Deadlines
+    """The longest one call to each store may take."""
+    window: WindowConfig
+    """The latest turns of a conversation."""
+    state_ttl_s: float | None
+    """How long a session is kept after its last write (seconds); None for ever."""
+    scope: Scope
+    """Whom a state object belongs to."""
+    schema_version: str
+    """What `metadata.v` of a new state object says."""
+    blob_threshold_bytes: int
+    """Values larger than this go to the blob store (bytes)."""
+    identity: IdentityConfig
+    """How a request says whose it is."""
+    lock: LockConfig
+    """The conversation's lock."""
+    hydration: HydrationConfig
+    """What a fresh conversation on a known session gets."""
+    filter: FilterConfig
+    """What of the state goes into a prompt."""
+    injection: InjectionConfig
+    """How it goes in."""
+    extraction: ExtractionConfig
+    """What of a conversation becomes state."""
+    on_disconnect: OnDisconnect
+    """What happens to a step whose client goes away."""
+    on_hot_unavailable: HotUnavailable
+    """What a turn does without the hot tier."""
+    on_state_unavailable: StateUnavailable
+    """What a turn does without the state tier."""
+    stale_reads: StaleReads
+    """What a turn does when the state tier is known to be behind."""
+
+    @property
+    def embedded(self) -> bool:
+        """Whether any store is to be started by this process."""
+        return any(isinstance(store, EmbeddedStore) for store in (self.hot, self.state, self.archive))
+
+    def dumps(self) -> str:
+        """The JSON form **with its secrets**, for a mounted Secret; read again by :meth:`loads`."""
+        return self.model_dump_json(context="reveal")
+
+    @classmethod
+    def loads(cls, text: str | bytes) -> "SidecarConfig":
+        """Read :meth:`dumps`. Raises pydantic's ValidationError, whose text may show values."""
+        return cls.model_validate_json(text)
+
+    def model_post_init(self, context: Any, /) -> None:
+        if self.region not in self.regions:
+            raise ValueError(f"region {self.region} is not one of {', '.join(self.regions)}")

@@ -1,0 +1,167 @@
+"""`spec.hydration`, `filter`, `injection` and `extraction`: what goes into the prompt, and what comes back."""
+
+import re
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from agentmemory_sidecar.resource.base import Choice, Model, invalid
+from agentmemory_sidecar.resource.common import ValueFrom
+from agentmemory_sidecar.resource.values import Between, Duration, HttpUrl, Id, Line, Pointer, Secret
+
+Tokens = Annotated[int, Field(ge=0, le=1_000_000)]
+Pointers = Annotated[tuple[Pointer, ...], Field(max_length=64)]
+
+
+class OnFresh(StrEnum):
+    """What a fresh conversation on a known session gets."""
+
+    PREPEND = "Prepend"
+    NONE = "None"
+
+
+class Hydration(Model):
+    """What a client without history gets on a session that has some (from the laptop to the phone)."""
+
+    on_fresh: OnFresh = OnFresh.PREPEND
+    """`Prepend` puts the last finished turns before the request, as plain user and assistant text; `None` does not."""
+    turns: Annotated[int, Field(ge=1, le=100)] | None = None
+    """How many of the last finished turns; without it, all that the window keeps (`ephemeral.turns`)."""
+    budget_tokens: Tokens = 4000
+    """The most that the prepended turns may take together (tokens); older turns go first."""
+
+
+class Strategy(StrEnum):
+    """How the filter chooses from the state."""
+
+    LEXICAL = "Lexical"
+    SUB_AGENT = "SubAgent"
+    HYBRID = "Hybrid"
+    NONE = "None"
+
+
+class SubAgent(Model):
+    """A small Claude model that works for the sidecar. Its key is a secret of the resource, never the agent's own."""
+
+    choices = (Choice(("apiKey", "apiKeyFrom"), "the sub-agent has one key of its own"),)
+
+    model: Id = "claude-haiku-5-5"
+    """The model's name."""
+    api_key: Secret | None = None
+    """The key itself: for laptops only, because everybody who reads the YAML reads it."""
+    api_key_from: ValueFrom | None = None
+    """Where the Anthropic API key comes from."""
+    url: HttpUrl | None = None
+    """The API's base URL; without it, `spec.upstream.url`."""
+    deadline: Annotated[Duration, Between("100ms", "5m")] = Duration.parse("2s")
+    """The longest one answer may take; the filter then falls back to `Lexical`, extraction tries again later."""
+    max_tokens: Annotated[int, Field(ge=64, le=16384)] = 1024
+    """The longest answer (tokens)."""
+
+
+class Filter(Model):
+    """What of the state goes into a prompt."""
+
+    strategy: Strategy = Strategy.LEXICAL
+    """`Lexical` ranks by words, in process; `SubAgent` asks a small model; `Hybrid` does both; `None` injects
+    nothing."""
+    budget_tokens: Annotated[int, Field(ge=0, le=100_000)] = 1000
+    """The most one injection may take (tokens)."""
+    pinned: Pointers = ("/active_mission/goal", "/active_mission/blocked_by")
+    """Parts of the state that always go in first, in this order, as JSON pointers."""
+    never_in_prompt: Pointers = ()
+    """Parts of the state that never go in, as JSON pointers."""
+    sub_agent: SubAgent | None = None
+    """The model that chooses, for `SubAgent` and `Hybrid`."""
+
+    @model_validator(mode="after")
+    def _has_its_model(self) -> Self:
+        if self.strategy in (Strategy.SUB_AGENT, Strategy.HYBRID) and self.sub_agent is None:
+            raise invalid(f"strategy {self.strategy} needs filter.subAgent: at least its apiKeyFrom")
+        return self
+
+
+class Role(StrEnum):
+    """The role of the message that carries an injection."""
+
+    USER = "User"
+    SYSTEM = "System"
+
+
+class Injection(Model):
+    """How the chosen part of the state goes into a prompt."""
+
+    role: Role = Role.USER
+    """`User` adds a text block to the last user message; `System` a system message behind it, where the model takes
+    one and the client sends none there."""
+    conversation_tokens: Tokens = 20_000
+    """The most that all injections of one conversation may take together (tokens), since each is sent again."""
+
+
+class When(StrEnum):
+    """What of a tool's use a rule looks at."""
+
+    CALL = "Call"
+    RESULT = "Result"
+
+
+class Op(StrEnum):
+    """What a rule does at its place in the state."""
+
+    REPLACE = "Replace"
+    APPEND = "Append"
+    MERGE = "Merge"
+    REMOVE = "Remove"
+
+
+_PLACEHOLDER = re.compile(r"\{\{|\}\}|\{(?P<pointer>(?:/(?:[^/~{}]|~[01])*)*)\}")
+
+
+class Rule(Model):
+    """One way from a tool's use into the state."""
+
+    tools: Annotated[tuple[Id, ...], Field(min_length=1, max_length=64)]
+    """Names of the tools it is for, exactly as the agent declares them."""
+    when: When = When.CALL
+    """`Call` reads the tool's input, `Result` its result (parsed where it is JSON, else one string)."""
+    from_: Pointer = Field(default="", alias="from")
+    """Where in the input or result the value is; empty for all of it. A pointer that leads nowhere changes nothing."""
+    to: Pointer
+    """Where in the state it goes; missing objects on the way are made."""
+    op: Op = Op.REPLACE
+    """`Replace` sets the value, `Append` adds to a list, `Merge` is a JSON Merge Patch, `Remove` takes it away."""
+    template: Line | None = None
+    """For a list: what each element becomes, with JSON pointers into it in braces: `[{/status}] {/content}`. A
+    doubled brace stands for itself."""
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if self.to == "":
+            raise invalid("to must not be empty: a rule never replaces the whole state")
+        if self.to.split("/")[1] == "metadata":
+            raise invalid("to must not lie in /metadata: the sidecar itself writes it")
+        if self.template is not None:
+            if self.op is Op.REMOVE:
+                raise invalid("template has no use with op Remove: leave it out")
+            if any(brace in _PLACEHOLDER.sub("", self.template) for brace in "{}"):
+                raise invalid("template has a brace that is no {/json/pointer}: double it to mean itself")
+        return self
+
+
+class ExtractionSubAgent(SubAgent):
+    """A small Claude model that turns finished turns into patches of the state, off the hot path."""
+
+    every_turns: Annotated[int, Field(ge=1, le=100)] = 1
+    """How many finished turns are read at once (turns)."""
+
+
+class Extraction(Model):
+    """What of a conversation becomes state."""
+
+    builtin: bool = True
+    """Whether the to-do tools of Claude Code are mapped to `/active_mission/sub_tasks`."""
+    rules: Annotated[tuple[Rule, ...], Field(max_length=64)] = ()
+    """Rules of your own, applied in order, after the built-in ones."""
+    sub_agent: ExtractionSubAgent | None = None
+    """A model that reads finished turns; without it, only rules change the state."""

@@ -1,0 +1,239 @@
+"""`spec.state`: the truth. One item for each conversation, written under a condition on its versions."""
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from agentmemory_sidecar.resource.base import FREE_FORM, Choice, Model, immutable
+from agentmemory_sidecar.resource.common import PER_REGION, AwsAccess, Embedded, Tls, ValueFrom
+from agentmemory_sidecar.resource.values import (
+    Between,
+    Duration,
+    HttpUrl,
+    Id,
+    Labels,
+    ObjectName,
+    Pointer,
+    RegionName,
+    Secret,
+    text,
+)
+
+SqlName = Annotated[str, text(r"^[a-z_][a-z0-9_]*$", "a lower-case SQL name", longest=63)]
+SchemaVersion = Annotated[
+    str, text(r"^[0-9]+(\.[0-9]+){0,2}$", 'a schema version in quotes, such as "2.1"', longest=32)
+]
+
+
+class Scope(StrEnum):
+    """Whom one state object belongs to."""
+
+    SESSION = "Session"
+    USER = "User"
+    PROJECT = "Project"
+
+
+class StateUnavailable(StrEnum):
+    """What a turn does when the state tier cannot be reached."""
+
+    REFUSE = "Refuse"
+    PASS_THROUGH = "PassThrough"  # noqa: S105
+
+
+class StaleReads(StrEnum):
+    """What a turn does when the tier is known to be behind."""
+
+    REFUSE = "Refuse"
+    SERVE = "Serve"
+
+
+class Consistency(StrEnum):
+    """A global table's consistency between regions."""
+
+    EVENTUAL = "Eventual"
+    STRONG = "Strong"
+
+
+class RegionalAws(AwsAccess):
+    """What differs in one region."""
+
+    region: RegionName
+    """The region this entry is for; one of `spec.regions`."""
+
+
+class DynamoDb(AwsAccess):
+    """A DynamoDB table; with several regions, a global table (version 2019.11.21)."""
+
+    table: Annotated[str, text(r"^[-_.a-zA-Z0-9]{3,255}$", "a DynamoDB table name", longest=255)] = Field(
+        json_schema_extra=immutable("the sessions are in this table; make a new resource for another one")
+    )
+    """The table's name, the same in every region. Immutable."""
+    consistency: Consistency = Field(
+        default=Consistency.EVENTUAL, json_schema_extra=immutable("AWS fixes a table's consistency when it is made")
+    )
+    """Between regions: `Eventual` (a head for each region, merged on read), or `Strong` (three regions). Immutable."""
+    witness_region: RegionName | None = None
+    """For `Strong` with two regions: the third, which votes but holds no data."""
+    point_in_time_recovery: bool = True
+    """Whether every replica can be restored to any second of the last 35 days."""
+    deletion_protection: bool = True
+    """Whether AWS refuses to delete the table until this is turned off."""
+    tags: Labels = Field(default_factory=dict)
+    """AWS tags for the table, beside our ownership tags."""
+    per_region: tuple[RegionalAws, ...] = PER_REGION
+    """What differs in a region, keyed by region; what an entry does not name is as above."""
+
+
+class CosmosAccess(Model):
+    """How to reach an Azure CosmosDB account."""
+
+    endpoint: HttpUrl | None = None
+    """The account's URL, such as `https://acme.documents.azure.com:443/`."""
+    key_from: ValueFrom | None = None
+    """The account key; without it, the pod's workload identity."""
+    client_id: Id | None = None
+    """The managed identity's client id, for workload identity."""
+    tls: Tls | None = None
+    """TLS settings for `endpoint`."""
+
+
+class RegionalCosmos(CosmosAccess):
+    """What differs in one region."""
+
+    region: RegionName
+    """The region this entry is for; one of `spec.regions`."""
+    preferred_locations: Annotated[tuple[Id, ...], Field(max_length=16)] = ()
+    """Azure locations in the order in which this region's sidecars try them."""
+
+
+class CosmosDb(CosmosAccess):
+    """An Azure CosmosDB container (NoSQL API)."""
+
+    database: Id
+    """The database's name."""
+    container: Id = Field(json_schema_extra=immutable("the sessions are in this container"))
+    """The container's name. Immutable."""
+    max_throughput: Annotated[int, Field(ge=1000, le=1_000_000)] | None = None
+    """The upper bound of autoscaled throughput (request units a second); without it, serverless."""
+    per_region: tuple[RegionalCosmos, ...] = PER_REGION
+    """What differs in a region, keyed by region; what an entry does not name is as above."""
+
+
+class ClusterRef(Model):
+    """A CloudNativePG `Cluster` in the resource's namespace."""
+
+    name: ObjectName
+    """The Cluster's name; its `<name>-app` Secret gives the DSN."""
+    database: SqlName | None = None
+    """The database; without it, the one the Secret names."""
+
+
+class PostgresAccess(Model):
+    """How to reach a Postgres."""
+
+    choices = (Choice(("dsn", "dsnFrom", "clusterRef"), "there is one database to connect to", required=False),)
+
+    dsn: Secret | None = None
+    """`postgresql://USER:PASSWORD@HOST/DATABASE` itself: for laptops only, whoever reads the YAML reads it."""
+    dsn_from: ValueFrom | None = None
+    """Where the DSN comes from."""
+    cluster_ref: ClusterRef | None = None
+    """A CloudNativePG Cluster, which names its own Secret. On a cluster only."""
+    admin_dsn_from: ValueFrom | None = None
+    """A DSN that may create and migrate tables, for the operator; without it, the DSN above must be allowed to."""
+    tls: Tls | None = None
+    """TLS settings; the DSN's `sslmode` says whether TLS is used."""
+
+
+class RegionalPostgres(PostgresAccess):
+    """What differs in one region."""
+
+    region: RegionName
+    """The region this entry is for; one of `spec.regions`."""
+
+
+class Postgres(PostgresAccess):
+    """A Postgres that somebody else runs. It is the state of one region, wherever it is reached from."""
+
+    schema_name: SqlName = Field(default="agentmemory", json_schema_extra=immutable("the tables are in this schema"))
+    """The SQL schema that holds our tables. Immutable."""
+    per_region: tuple[RegionalPostgres, ...] = PER_REGION
+    """What differs in a region, keyed by region; what an entry does not name is as above."""
+
+
+class StateSchema(Model):
+    """The form of the state object."""
+
+    version: SchemaVersion
+    """What `metadata.v` of a state of this form says."""
+    definition: dict[str, Any] = Field(json_schema_extra=FREE_FORM)
+    """A JSON Schema; its fields may be marked `pinned`, `relevant`, `archived` or `neverInPrompt`, and `pii`."""
+
+
+class MigrationTest(Model):
+    """An example that `agentmemory state migrate --dry-run` checks."""
+
+    before: dict[str, Any] = Field(json_schema_extra=FREE_FORM)
+    """A state of the old version."""
+    after: dict[str, Any] = Field(json_schema_extra=FREE_FORM)
+    """What the patch must make of it."""
+
+
+class PatchOperation(Model):
+    """One operation of a JSON Patch (RFC 6902)."""
+
+    op: Annotated[
+        str, text("^(add|remove|replace|move|copy|test)$", "add, remove, replace, move, copy or test", longest=8)
+    ]
+    """`add`, `remove`, `replace`, `move`, `copy` or `test`."""
+    path: Pointer
+    """Where in the state."""
+    from_: Pointer | None = Field(default=None, alias="from")
+    """For `move` and `copy`: where the value comes from."""
+    value: Any = Field(default=None, json_schema_extra=FREE_FORM)
+    """For `add`, `replace` and `test`: the value."""
+
+
+class Migration(Model):
+    """How a state of one version becomes one of the next, when it is read."""
+
+    from_: SchemaVersion = Field(alias="from")
+    """The version it applies to."""
+    to: SchemaVersion
+    """The version it makes."""
+    patch: Annotated[tuple[PatchOperation, ...], Field(max_length=256)]
+    """A JSON Patch, applied in order."""
+    tests: Annotated[tuple[MigrationTest, ...], Field(max_length=64)] = ()
+    """Examples of what the patch does."""
+
+
+class State(Model):
+    """The state tier: what is true. Without a store it is embedded."""
+
+    choices = (Choice(("dynamodb", "cosmosdb", "postgres", "embedded"), "there is one state tier", required=False),)
+
+    dynamodb: DynamoDb | None = None
+    """A DynamoDB table, global when there are several regions."""
+    cosmosdb: CosmosDb | None = None
+    """An Azure CosmosDB container."""
+    postgres: Postgres | None = None
+    """A Postgres that somebody else runs."""
+    embedded: Embedded | None = None
+    """A Postgres of ours; also what an omitted tier means."""
+    scope: Scope = Scope.SESSION
+    """Whom a state object belongs to: each session, user or project has its own."""
+    schema_: StateSchema | None = Field(default=None, alias="schema")
+    """The form of the state object; without it, that of the reference, free below `extracted_context`."""
+    migrations: Annotated[tuple[Migration, ...], Field(max_length=64)] = ()
+    """How states of older schema versions are read."""
+    on_unavailable: StateUnavailable = StateUnavailable.REFUSE
+    """With the state tier gone: `Refuse` answers 503 and forwards nothing that could not be saved; `PassThrough`
+    forwards without memory and says so in the receipt and a metric."""
+    stale_reads: StaleReads = StaleReads.REFUSE
+    """When the tier is known to be behind what a session has already seen: `Refuse` answers 503; `Serve` goes on with
+    the older state and says how old in a header."""
+    ttl: Annotated[Duration, Between("1h", "36500d")] | None = None
+    """How long a session is kept after its last write; without it, for ever."""
+    timeout: Annotated[Duration, Between("50ms", "60s")] = Duration.parse("3s")
+    """The longest one call to the state tier may take."""

@@ -1,0 +1,48 @@
+"""What a resource may declare but no code does yet. One row leaves this page with the work that makes it true."""
+
+from collections.abc import Iterator
+
+from agentmemory_sidecar.resource.agentmemory import AgentMemory, Spec
+from agentmemory_sidecar.resource.checks import Problem
+from agentmemory_sidecar.resource.prompt import Strategy
+from agentmemory_sidecar.resource.state import Scope, StaleReads
+
+
+def unsupported(resource: AgentMemory) -> list[Problem]:
+    """The declared fields that are not built yet, each with what to use instead."""
+    return [
+        Problem(("spec", *path), f"is not supported yet: {instead}")
+        for check in (_stores, _state, _prompt)
+        for path, instead in check(resource.spec)
+    ]
+
+
+def _stores(spec: Spec) -> Iterator[tuple[tuple[str, ...], str]]:
+    if spec.state.cosmosdb:
+        yield ("state", "cosmosdb"), "use dynamodb, postgres or embedded"
+    for tier, postgres in (("state", spec.state.postgres), ("archive", spec.archive.postgres)):
+        accesses = [postgres, *postgres.per_region] if postgres else []
+        if any(access.cluster_ref for access in accesses):
+            yield (tier, "postgres", "clusterRef"), "give the database's dsn or dsnFrom"
+    if spec.archive.keys.kms:
+        yield ("archive", "keys", "kms"), "use local, and keep the folder's disk encrypted"
+    if spec.archive.retention.records or spec.archive.retention.blobs:
+        yield ("archive", "retention"), "leave it out, and the archive keeps everything"
+
+
+def _state(spec: Spec) -> Iterator[tuple[tuple[str, ...], str]]:
+    if spec.state.scope is not Scope.SESSION:
+        yield ("state", "scope"), f"use {Scope.SESSION}; {spec.state.scope} comes with the region work"
+    if spec.state.schema_:
+        yield ("state", "schema"), "leave it out, and the state takes any form below /extracted_context"
+    if spec.state.migrations:
+        yield ("state", "migrations"), "leave it out"
+    if spec.state.stale_reads is not StaleReads.REFUSE:
+        yield ("state", "staleReads"), f"use {StaleReads.REFUSE}"
+
+
+def _prompt(spec: Spec) -> Iterator[tuple[tuple[str, ...], str]]:
+    if spec.filter.strategy in (Strategy.SUB_AGENT, Strategy.HYBRID):
+        yield ("filter", "strategy"), f"use {Strategy.LEXICAL} or {Strategy.NONE}"
+    if spec.extraction.sub_agent:
+        yield ("extraction", "subAgent"), "use extraction.rules"
