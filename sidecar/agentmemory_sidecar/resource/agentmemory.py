@@ -1,9 +1,9 @@
 """The AgentMemory resource as a whole: `apiVersion: agentmemory.io/v1alpha1`, `kind: AgentMemory`."""
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, PrivateAttr
 
 from agentmemory_sidecar.resource.archive import Archive
 from agentmemory_sidecar.resource.base import FREE_FORM, Model, immutable
@@ -13,6 +13,7 @@ from agentmemory_sidecar.resource.prompt import Extraction, Filter, Hydration, I
 from agentmemory_sidecar.resource.session import Session
 from agentmemory_sidecar.resource.state import State
 from agentmemory_sidecar.resource.values import Between, Duration, HttpUrl, Labels, ObjectName, RegionName, TenantName
+from agentmemory_sidecar.resource.yamltext import Document, Path
 
 API_VERSION = "agentmemory.io/v1alpha1"
 KIND = "AgentMemory"
@@ -58,6 +59,7 @@ class Spec(Model):
     """What memory the agents of a namespace have. Every field has a default: `spec: {}` is a laptop's memory."""
 
     cel = (
+        ("has(self.tenant) == has(oldSelf.tenant)", "the tenant is part of every key in every store: it cannot change"),
         (
             "self.deletionPolicy != 'Delete' || !has(self.archive) || !has(self.archive.s3) || "
             "!has(self.archive.s3.objectLock) || self.archive.s3.objectLock.mode != 'Compliance'",
@@ -138,7 +140,18 @@ class AgentMemory(Model):
     status: dict[str, Any] | None = Field(default=None, json_schema_extra=FREE_FORM)
     """Written by the operator; never read by the sidecar."""
 
+    _origin: Document = PrivateAttr(default=Document(None, "<object>", {}))
+
     @property
     def tenant(self) -> str:
         """The tenant in effect: the spec's, else the namespace."""
         return self.spec.tenant or self.metadata.namespace
+
+    def describe(self, path: Path, text: str) -> str:
+        """`file:line: path: text`, as far as it is known where the resource was read from."""
+        return self._origin.message(path, text)
+
+    def read_from(self, origin: Document) -> Self:
+        """Remember where this resource was read from, for messages."""
+        self._origin = origin
+        return self

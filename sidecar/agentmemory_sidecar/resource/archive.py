@@ -8,7 +8,7 @@ from pydantic import Field
 from agentmemory_sidecar.resource.base import Choice, Model, immutable
 from agentmemory_sidecar.resource.common import PER_REGION, AwsAccess, Embedded
 from agentmemory_sidecar.resource.state import Postgres
-from agentmemory_sidecar.resource.values import Arn, Between, Duration, Labels, Line, RegionName, Size, text
+from agentmemory_sidecar.resource.values import Arn, Between, Duration, Labels, Line, RegionName, Size, Text
 
 
 class LockMode(StrEnum):
@@ -39,7 +39,7 @@ class RegionalS3(AwsAccess):
 
     region: RegionName
     """The region this entry is for; one of `spec.regions`."""
-    bucket: Annotated[str, text("^[a-z0-9][-.a-z0-9]{1,61}[a-z0-9]$", "an S3 bucket name", longest=63)] | None = None
+    bucket: Annotated[str, Text("^[a-z0-9][-.a-z0-9]{1,61}[a-z0-9]$", "an S3 bucket name", longest=63)] | None = None
     """An existing bucket, where it is not called `<bucketPrefix>-<region>`."""
 
 
@@ -47,10 +47,10 @@ class S3(AwsAccess):
     """A bucket in each region, called `<bucketPrefix>-<region>`."""
 
     bucket_prefix: Annotated[
-        str, text("^[a-z0-9][-a-z0-9]{1,35}[a-z0-9]$", "3 to 37 lower-case letters, digits and dashes", longest=37)
+        str, Text("^[a-z0-9][-a-z0-9]{1,35}[a-z0-9]$", "3 to 37 lower-case letters, digits and dashes", longest=37)
     ] = Field(json_schema_extra=immutable("the records are in these buckets; make a new resource for others"))
     """What every bucket's name begins with. Immutable."""
-    key_prefix: Annotated[str, text("^[-_./a-zA-Z0-9]*$", "letters, digits and -_./", longest=256, shortest=0)] = ""
+    key_prefix: Annotated[str, Text("^[-_./a-zA-Z0-9]*$", "letters, digits and -_./", longest=256, shortest=0)] = ""
     """What every key begins with, such as `memory/`."""
     path_style: bool = False
     """Whether the bucket is in the path and not in the host name, as some stand-ins want it."""

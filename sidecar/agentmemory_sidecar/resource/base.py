@@ -36,7 +36,12 @@ class Model(BaseModel):
     """What every model of the resource is. Unknown fields are refused, and nothing is coerced to another type."""
 
     model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, alias_generator=to_camel, use_attribute_docstrings=True
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        alias_generator=to_camel,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
     )
     choices: ClassVar[tuple[Choice, ...]] = ()
     cel: ClassVar[tuple[tuple[str, str], ...]] = ()

@@ -26,11 +26,12 @@ class Problem:
 
 def problems(spec: Spec) -> list[Problem]:
     """Everything that is wrong between the fields of a spec whose fields are each valid."""
-    return [
+    found = [
         Problem(("spec", *problem.path), problem.message)
-        for check in (_regions, _per_region, _every_region, _strong, _deletion, _budgets)
+        for check in (_regions, _per_region, _every_region, _redis, _strong, _deletion, _budgets)
         for problem in check(spec)
     ]
+    return list(dict.fromkeys(found))  # what is wrong by default is wrong in every region
 
 
 def _regions(spec: Spec) -> Iterator[Problem]:
@@ -84,6 +85,18 @@ def _every_region(spec: Spec) -> Iterator[Problem]:
 
 def _missing(region: str, what: str) -> str:
     return f"region {region} has none: give {what} here for all regions, or in a perRegion entry for {region}"
+
+
+def _redis(spec: Spec) -> Iterator[Problem]:
+    redis = spec.ephemeral.redis.external if spec.ephemeral.redis else None
+    for access in (at(redis, region) for region in spec.regions) if redis else ():
+        urls, path = access.urls or (), ("ephemeral", "redis", "external")
+        if len({url.split(":")[0] for url in urls}) > 1:
+            yield Problem((*path, "urls"), "are some with TLS and some without: make all redis:// or all rediss://")
+        elif len(urls) > 1 and not access.cluster:
+            yield Problem((*path, "urls"), "are several, which only a cluster has: set cluster: true, or give one")
+        elif access.tls and not all(url.startswith("rediss:") for url in urls):
+            yield Problem((*path, "tls"), "needs TLS: write the URLs with rediss://, or leave tls out")
 
 
 def _strong(spec: Spec) -> Iterator[Problem]:

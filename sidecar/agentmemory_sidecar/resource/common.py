@@ -1,14 +1,20 @@
 """Pieces that several tiers share: where secrets come from, TLS, AWS access, and what a managed pod may have."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from agentmemory_sidecar.resource.base import Choice, Model, keyed_by
-from agentmemory_sidecar.resource.values import Arn, HttpUrl, Labels, Line, ObjectName, RegionName, text
+from agentmemory_sidecar.resource.base import Choice, Model, invalid, keyed_by
+from agentmemory_sidecar.resource.values import Arn, HttpUrl, Labels, Line, ObjectName, RegionName, Text
 
 Quantity = Annotated[
-    str, text(r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$", "a Kubernetes quantity, such as 250m or 1Gi", longest=32)
+    str,
+    Text(
+        r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$",
+        "a Kubernetes quantity, such as 250m or 1Gi",
+        longest=32,
+        kind="quantity",
+    ),
 ]
 ResourceMap = Annotated[dict[str, Quantity], Field(max_length=16)]
 
@@ -18,7 +24,7 @@ class SecretKeyRef(Model):
 
     name: ObjectName
     """The Secret's name. On a laptop: a folder of that name in the folder given by `--secrets`."""
-    key: Annotated[str, text(r"^[-._a-zA-Z0-9]+$", "a key of a Secret: letters, digits, dashes, dots", longest=253)]
+    key: Annotated[str, Text(r"^[-._a-zA-Z0-9]+$", "a key of a Secret: letters, digits, dashes, dots", longest=253)]
     """The key in the Secret. On a laptop: the file of that name in the Secret's folder."""
 
 
@@ -29,7 +35,7 @@ class ValueFrom(Model):
 
     secret_key_ref: SecretKeyRef | None = None
     """A key of a Secret in the resource's namespace; works on a cluster and on a laptop."""
-    env: Annotated[str, text(r"^[A-Za-z_][A-Za-z0-9_]*$", "an environment variable's name", longest=253)] | None = None
+    env: Annotated[str, Text(r"^[A-Za-z_][A-Za-z0-9_]*$", "an environment variable's name", longest=253)] | None = None
     """An environment variable of the sidecar's process; on a laptop only."""
     file: Line | None = None
     """A file, relative to the YAML file's folder; one line break at its end is dropped. On a laptop only."""
@@ -46,6 +52,12 @@ class Tls(Model):
     """The client certificate's private key, PEM."""
     server_name: Line | None = None
     """The name the server's certificate must carry, where it is not the host that is connected to."""
+
+    @model_validator(mode="after")
+    def _certificate_with_its_key(self) -> Self:
+        if (self.certificate_from is None) != (self.key_from is None):
+            raise invalid("certificateFrom and keyFrom belong together: give both or neither")
+        return self
 
 
 class AwsCredentials(Model):

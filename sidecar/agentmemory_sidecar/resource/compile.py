@@ -15,8 +15,8 @@ from agentmemory_sidecar.resource.prompt import ExtractionSubAgent, SubAgent
 from agentmemory_sidecar.resource.references import Resolver, Unresolved
 from agentmemory_sidecar.resource.state import Postgres
 from agentmemory_sidecar.resource.unsupported import unsupported
+from agentmemory_sidecar.resource.values import dsn_problem
 from agentmemory_sidecar.resource.yamltext import Path as FieldPath
-from agentmemory_sidecar.resource.yamltext import dotted
 
 REFERENCE_SCHEMA = "2.1"
 """The version of the state object's form when the resource declares none."""
@@ -54,18 +54,18 @@ def compile_resource(
     cannot be had; both with every problem there is.
     """
     known = installation or Installation()
-    missing = [f"{dotted(problem.path)}: {problem.message}" for problem in unsupported(resource)]
-    redis = resource.spec.ephemeral.redis
-    if redis and redis.managed and not known.managed_redis:
-        missing.append(
-            "spec.ephemeral.redis.managed: is not supported yet: outside a cluster nobody runs it, so use "
-            "ephemeral.embedded or redis.external"
-        )
+    missing = unsupported(resource, managed_redis=known.managed_redis is not None)
     if missing:
-        raise NotSupportedYet(missing)
+        raise NotSupportedYet([resource.describe(problem.path, problem.message) for problem in missing])
     if region not in resource.spec.regions:
         raise ResourceError(
-            [f"the region {region} is not one of spec.regions ({', '.join(resource.spec.regions)}): choose one of them"]
+            [
+                resource.describe(
+                    ("spec", "regions"),
+                    f"this sidecar's region {region} is not among them ({', '.join(resource.spec.regions)}): "
+                    "choose one of these",
+                )
+            ]
         )
     compiler = _Compiler(resource, region, values, data_dir, known, [])
     config = compiler.config()
@@ -229,8 +229,11 @@ class _Compiler:
 
     def postgres(self, postgres: Postgres, path: FieldPath) -> c.PostgresStore:
         access = at(postgres, self.region)
+        dsn = self.secret(access.dsn, access.dsn_from, (*path, "dsnFrom"))
+        if dsn.get_secret_value() and (problem := dsn_problem(dsn.get_secret_value())):
+            self.problems.append(self.resource.describe((*path, "dsnFrom"), f"what it names {problem}"))
         return c.PostgresStore(
-            dsn=self.secret(access.dsn, access.dsn_from, (*path, "dsnFrom")),
+            dsn=dsn,
             schema_name=postgres.schema_name,
             tls=self.tls(access.tls, (*path, "tls")),
         )
@@ -281,5 +284,5 @@ class _Compiler:
         try:
             return self.values.resolve(source)
         except Unresolved as error:
-            self.problems.append(f"{dotted(path)}: {error}")
+            self.problems.append(self.resource.describe(path, str(error)))
             return ""

@@ -5,15 +5,26 @@ JSON. Immutable. Secrets do not show in `repr` or in pydantic's dumps; only :met
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, SecretStr, SerializationInfo
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    SerializationInfo,
+    ValidationError,
+    model_validator,
+)
 
 from agentmemory_sidecar.resource.agentmemory import OnDisconnect
 from agentmemory_sidecar.resource.ephemeral import HotUnavailable
+from agentmemory_sidecar.resource.errors import ResourceError
 from agentmemory_sidecar.resource.prompt import OnFresh, Op, Role, Strategy, When
 from agentmemory_sidecar.resource.session import LockScope, OnConflict
 from agentmemory_sidecar.resource.state import Scope, StaleReads, StateUnavailable
+from agentmemory_sidecar.resource.yamltext import dotted
 
 FORMAT: Literal[1] = 1
 """The version of this form; a sidecar refuses one that it does not know."""
@@ -29,7 +40,7 @@ Secret = Annotated[SecretStr, PlainSerializer(_shown)]
 class Config(BaseModel):
     """The base of the configuration's models."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, ser_json_inf_nan="null")
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True)
 
 
 class TlsConfig(Config):
@@ -344,10 +355,20 @@ class SidecarConfig(Config):
         return self.model_dump_json(context="reveal")
 
     @classmethod
-    def loads(cls, text: str | bytes) -> "SidecarConfig":
-        """Read :meth:`dumps`. Raises pydantic's ValidationError, whose text may show values."""
-        return cls.model_validate_json(text)
+    def loads(cls, text: str | bytes) -> Self:
+        """Read :meth:`dumps`. Raises ResourceError, without quoting any value."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise ResourceError(
+                [
+                    f"sidecar configuration: {dotted(detail['loc'])}: {detail['msg']}"
+                    for detail in error.errors(include_url=False, include_input=False)
+                ]
+            ) from None
 
-    def model_post_init(self, context: Any, /) -> None:
+    @model_validator(mode="after")
+    def _is_in_a_region_of_the_resource(self) -> Self:
         if self.region not in self.regions:
-            raise ValueError(f"region {self.region} is not one of {', '.join(self.regions)}")
+            raise ValueError("region is not one of regions")
+        return self

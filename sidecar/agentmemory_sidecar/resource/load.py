@@ -72,7 +72,7 @@ def _parse(document: Document) -> AgentMemory:
     wrong = [document.message(problem.path, problem.message) for problem in problems(resource.spec)]
     if wrong:
         raise ResourceError(wrong)
-    return resource
+    return resource.read_from(Document(None, document.source, document.lines))
 
 
 def _is_ours(data: Any) -> bool:

@@ -9,6 +9,7 @@ from agentmemory_sidecar.resource.base import FREE_FORM, Choice, Model, immutabl
 from agentmemory_sidecar.resource.common import PER_REGION, AwsAccess, Embedded, Tls, ValueFrom
 from agentmemory_sidecar.resource.values import (
     Between,
+    Dsn,
     Duration,
     HttpUrl,
     Id,
@@ -16,13 +17,12 @@ from agentmemory_sidecar.resource.values import (
     ObjectName,
     Pointer,
     RegionName,
-    Secret,
-    text,
+    Text,
 )
 
-SqlName = Annotated[str, text(r"^[a-z_][a-z0-9_]*$", "a lower-case SQL name", longest=63)]
+SqlName = Annotated[str, Text(r"^[a-z_][a-z0-9_]*$", "a lower-case SQL name", longest=63)]
 SchemaVersion = Annotated[
-    str, text(r"^[0-9]+(\.[0-9]+){0,2}$", 'a schema version in quotes, such as "2.1"', longest=32)
+    str, Text(r"^[0-9]+(\.[0-9]+){0,2}$", 'a schema version in quotes, such as "2.1"', longest=32)
 ]
 
 
@@ -65,7 +65,7 @@ class RegionalAws(AwsAccess):
 class DynamoDb(AwsAccess):
     """A DynamoDB table; with several regions, a global table (version 2019.11.21)."""
 
-    table: Annotated[str, text(r"^[-_.a-zA-Z0-9]{3,255}$", "a DynamoDB table name", longest=255)] = Field(
+    table: Annotated[str, Text(r"^[-_.a-zA-Z0-9]{3,255}$", "a DynamoDB table name", longest=255)] = Field(
         json_schema_extra=immutable("the sessions are in this table; make a new resource for another one")
     )
     """The table's name, the same in every region. Immutable."""
@@ -134,7 +134,7 @@ class PostgresAccess(Model):
 
     choices = (Choice(("dsn", "dsnFrom", "clusterRef"), "there is one database to connect to", required=False),)
 
-    dsn: Secret | None = None
+    dsn: Dsn | None = None
     """`postgresql://USER:PASSWORD@HOST/DATABASE` itself: for laptops only, whoever reads the YAML reads it."""
     dsn_from: ValueFrom | None = None
     """Where the DSN comes from."""
@@ -184,7 +184,7 @@ class PatchOperation(Model):
     """One operation of a JSON Patch (RFC 6902)."""
 
     op: Annotated[
-        str, text("^(add|remove|replace|move|copy|test)$", "add, remove, replace, move, copy or test", longest=8)
+        str, Text("^(add|remove|replace|move|copy|test)$", "add, remove, replace, move, copy or test", longest=8)
     ]
     """`add`, `remove`, `replace`, `move`, `copy` or `test`."""
     path: Pointer

@@ -8,13 +8,18 @@ from agentmemory_sidecar.resource.prompt import Strategy
 from agentmemory_sidecar.resource.state import Scope, StaleReads
 
 
-def unsupported(resource: AgentMemory) -> list[Problem]:
-    """The declared fields that are not built yet, each with what to use instead."""
-    return [
-        Problem(("spec", *path), f"is not supported yet: {instead}")
-        for check in (_stores, _state, _prompt)
-        for path, instead in check(resource.spec)
-    ]
+def unsupported(resource: AgentMemory, *, managed_redis: bool = False) -> list[Problem]:
+    """The declared fields that are not built yet, each with what to use instead.
+
+    ``managed_redis`` says that there is somebody who runs managed Redis Clusters: an operator.
+    """
+    found = [row for check in (_stores, _state, _prompt) for row in check(resource.spec)]
+    redis = resource.spec.ephemeral.redis
+    if redis and redis.managed and not managed_redis:
+        found.append(
+            (("ephemeral", "redis", "managed"), "outside a cluster nobody runs it, so use embedded or external")
+        )
+    return [Problem(("spec", *path), f"is not supported yet: {instead}") for path, instead in found]
 
 
 def _stores(spec: Spec) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -5,12 +5,11 @@ CRD, which must be structural and bounded.
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import total_ordering
 from typing import Annotated, Any, Self
 
-from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, SecretStr, WithJsonSchema
+from pydantic import AfterValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, SecretStr, WithJsonSchema
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
@@ -44,6 +43,9 @@ class Amount:
 
     def __hash__(self) -> int:
         return hash((type(self), self.count))
+
+    def __reduce__(self) -> tuple[type[Self], tuple[int]]:
+        return type(self), (self.count,)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}.parse({str(self)!r})"
@@ -161,53 +163,67 @@ class Between:
 # -------------------------------------------------------------------------------------------------------------- texts
 
 
-def text(pattern: str, says: str, *, longest: int, shortest: int = 1) -> Any:
-    """Annotations of a string type: a bounded pattern for the schema, and a message that says it in words."""
-    compiled = re.compile(pattern)
-
-    def check(value: str) -> str:
-        if not (shortest <= len(value) <= longest and compiled.search(value)):
-            raise PydanticCustomError("form", "must be {says}", {"says": says})
-        return value
-
-    return _Text(check, pattern, shortest, longest)
-
-
 @dataclass(frozen=True, slots=True)
-class _Text:
-    check: Callable[[str], str]
+class Text:
+    """Annotation of a string type: a bounded pattern for the schema, and a message that says it in words."""
+
     pattern: str
-    shortest: int
+    """Anchored at both ends; the same in Python and in Go."""
+    says: str
+    """What the text must be, as the rest of a sentence."""
     longest: int
+    shortest: int = 1
+    kind: str = "text"
+    """What the reference calls the type."""
+
+    def check(self, value: str) -> str:
+        if not (self.shortest <= len(value) <= self.longest and re.fullmatch(self.pattern, value)):
+            raise PydanticCustomError("form", "must be {says}", {"says": self.says})
+        return value
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self.check, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        bounds = {"minLength": self.shortest} if self.shortest else {}
-        return {"type": "string", "pattern": self.pattern, **bounds, "maxLength": self.longest}
+        shortest = {"minLength": self.shortest} if self.shortest else {}
+        return {"type": "string", "pattern": self.pattern, **shortest, "maxLength": self.longest}
+
+
+def dsn_problem(dsn: str) -> str:
+    """What is wrong with a Postgres DSN, without quoting it; empty for nothing."""
+    if re.match(r"postgres(ql)?://", dsn) is None:
+        return "must be a DSN that begins with postgresql://, such as postgresql://USER:PASSWORD@HOST/DATABASE"
+    return ""
+
+
+def _dsn(value: SecretStr) -> SecretStr:
+    if problem := dsn_problem(value.get_secret_value()):
+        raise PydanticCustomError("form", "{problem}", {"problem": problem})
+    return value
 
 
 Pointer = Annotated[
     str,
-    text(
+    Text(
         r"^(/([^/~]|~[01])*)*$",
         "a JSON pointer, such as /active_mission/goal (empty for the whole value; ~1 for / and ~0 for ~ in a key)",
         longest=512,
         shortest=0,
+        kind="JSON pointer",
     ),
 ]
 RegionName = Annotated[
     str,
-    text(
+    Text(
         r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$",
         "a region's name: lower-case letters, digits and dashes, such as us-east-1",
         longest=63,
+        kind="region",
     ),
 ]
 TenantName = Annotated[
     str,
-    text(
+    Text(
         r"^[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?$",
         "letters, digits, dashes, dots and underscores, beginning and ending with a letter or digit, at most 63",
         longest=63,
@@ -215,35 +231,53 @@ TenantName = Annotated[
 ]
 ObjectName = Annotated[
     str,
-    text(
+    Text(
         r"^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$",
         "a Kubernetes name: lower-case letters, digits, dashes and dots",
         longest=253,
+        kind="Kubernetes name",
     ),
 ]
 HeaderName = Annotated[
-    str, text(r"^[-!#$%&'*+.^_`|~0-9A-Za-z]+$", "the name of an HTTP header, such as X-Agent-Session", longest=128)
+    str,
+    Text(
+        r"^[-!#$%&'*+.^_`|~0-9A-Za-z]+$",
+        "the name of an HTTP header, such as X-Agent-Session",
+        longest=128,
+        kind="header name",
+    ),
 ]
 HttpUrl = Annotated[
     str,
-    text(
+    Text(
         r"^https?://[^/@?#\s]+(/[^@?#\s]*)?$",
         "an http:// or https:// URL with no user, query or fragment, such as https://api.anthropic.com",
         longest=2048,
+        kind="URL",
     ),
 ]
 RedisUrl = Annotated[
     str,
-    text(
+    Text(
         r"^rediss?://[^/@?#\s]+(/[0-9]{1,3})?$",
         "redis://HOST:PORT or rediss://HOST:PORT (TLS); user and password go into username and passwordFrom",
         longest=512,
+        kind="URL",
     ),
 ]
 Arn = Annotated[
-    str, text(r"^arn:[^\s]+$", "an Amazon resource name, such as arn:aws:iam::123456789012:role/memory", longest=2048)
+    str,
+    Text(
+        r"^arn:[^\s]+$",
+        "an Amazon resource name, such as arn:aws:iam::123456789012:role/memory",
+        longest=2048,
+        kind="ARN",
+    ),
 ]
 Id = Annotated[str, Field(min_length=1, max_length=253)]
 Line = Annotated[str, Field(min_length=1, max_length=1024)]
 Labels = Annotated[dict[str, Annotated[str, Field(max_length=256)]], Field(max_length=64)]
-Secret = Annotated[SecretStr, WithJsonSchema({"type": "string", "format": "password", "maxLength": 4096})]
+
+_SECRET = {"type": "string", "format": "password", "minLength": 1, "maxLength": 4096}
+Secret = Annotated[SecretStr, Field(min_length=1, max_length=4096), WithJsonSchema(_SECRET)]
+Dsn = Annotated[SecretStr, Field(max_length=4096), AfterValidator(_dsn), WithJsonSchema(_SECRET)]

@@ -26,11 +26,14 @@ _SCALARS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "boo
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One document's data, and the line on which each field begins (from 1)."""
+    """One document's data, and the line on which each field begins (from 1).
 
-    data: Any
-    source: str
-    lines: Mapping[Path, int] = field(repr=False)
+    All are equal: where a resource was read from is no part of what it is.
+    """
+
+    data: Any = field(compare=False, repr=False)
+    source: str = field(compare=False)
+    lines: Mapping[Path, int] = field(compare=False, repr=False)
 
     def message(self, path: Path, text: str) -> str:
         """`file:line: path: text`, where the line is that of the nearest field that is there."""
