@@ -126,7 +126,7 @@ def understand(admitted: Admitted, threads: Threads, *, counting: bool) -> Promp
         params=params,
         system=blocks_of(params.get("system")),
         tools=params.get("tools") or [],
-        messages=list(params["messages"]),
+        messages=[{"content": [], **message} for message in params["messages"]],
         betas=admitted.betas,
         version=admitted.version,
         workspace=admitted.workspace,

@@ -14,8 +14,8 @@ _WORD = re.compile(r"[^\W_]+")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 _STOP = frozenset(
     _WORD.findall(
-        """a about all also am an and any are as at be been but by can could did do does for from had has have he her his
-        how i if in into is it its just let me my no not of on or our please s she should so some tell than that the
+        """a about all also am an and any are as at be been but by can could did do does for from had has have he her
+        his how i if in into is it its just let me my no not of on or our please s she should so some tell than that the
         their them then there these they this to told up us was we were what when where which who whom why will with
         would yes you your"""
     )

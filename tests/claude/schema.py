@@ -8,6 +8,8 @@ from typing import Any, get_args, get_type_hints
 import pydantic
 from anthropic.types.beta import message_count_tokens_params, message_create_params
 from anthropic.types.beta.beta_content_block_param import BetaContentBlockParam
+from anthropic.types.beta.beta_text_block_param import BetaTextBlockParam
+from anthropic.types.beta.beta_tool_param import BetaToolParam
 
 from tests.claude.errors import bad
 from tests.claude.prompt import blocks_of
@@ -101,6 +103,7 @@ def check(params: dict[str, Any], betas: frozenset[str], version: str, *, counti
     if not counting:
         _sampling(params)
     _messages(params.get("messages"))
+    _system_and_tools(params)
     try:
         _walk(_adapters()[kind].validate_python(params), ())
     except pydantic.ValidationError as error:
@@ -148,6 +151,20 @@ def _messages(messages: Any) -> None:
             raise bad(f"{at}.content: Field required", rule="schema")
         for m, block in enumerate(blocks_of(message.get("content"))):
             _block(f"{at}.content.{m}", block)
+
+
+def _system_and_tools(params: dict[str, Any]) -> None:
+    """Keys of system blocks and client tools. Server tools are left to the package's types."""
+    for n, block in enumerate(params["system"] if isinstance(params.get("system"), list) else []):
+        if isinstance(block, dict):
+            _only(f"system.{n}", block, frozenset(BetaTextBlockParam.__annotations__))
+    for n, tool in enumerate(params["tools"] if isinstance(params.get("tools"), list) else []):
+        if isinstance(tool, dict) and tool.get("type", "custom") in ("custom", None):
+            _only(f"tools.{n}.custom", tool, frozenset(BetaToolParam.__annotations__))
+            if not re.fullmatch(r"[a-zA-Z0-9_-]{1,128}", str(tool.get("name", "x"))):
+                raise bad(
+                    f"tools.{n}.custom.name: String should match pattern '^[a-zA-Z0-9_-]{{1,128}}$'", rule="schema"
+                )
 
 
 def _block(at: str, block: Any) -> None:

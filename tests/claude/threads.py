@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.claude.errors import ApiError, bad
 from tests.claude.options import Options
-from tests.claude.prompt import Block, Message, Prompt
+from tests.claude.prompt import Block, Message, Prompt, blocks_of
 
 BETA = "message-threads-2026-08-12"
 FIXED = ("model", "tool_choice", "thinking", "context_management", "output_config", "inference_geo", "speed")
@@ -85,8 +85,16 @@ class Threads:
         if previous is not None:
             previous.continued, previous.used = True, now
         fixed = previous.fixed if previous else _fixed(prompt.params)
-        messages = [*prompt.messages, {"role": "assistant", "content": message["content"]}]
+        sent = [_unmarked(one) for one in prompt.messages[prompt.held :]]
+        reply = {"role": "assistant", "content": message["content"]}
+        messages = [*prompt.messages[: prompt.held], *sent, reply]
         self._held[message["id"]] = Held(prompt.system, prompt.tools, messages, fixed, now)
+
+
+def _unmarked(message: Message) -> Message:
+    """Without cache markers: each was set for the request that sent it, and a request takes only a few."""
+    blocks = [{k: v for k, v in block.items() if k != "cache_control"} for block in blocks_of(message.get("content"))]
+    return {**message, "content": blocks}
 
 
 def _fixed(params: dict[str, Any]) -> dict[str, str]:
