@@ -8,6 +8,9 @@ from typing import Any
 
 SESSION_HEADERS = ("x-agent-session", "x-claude-code-session-id")
 
+MISMATCHES = ("thinking_prefix", "thinking_signature", "thinking_window")
+"""Rules that a thinking block in the history can break."""
+
 
 @dataclass
 class Recorded:
@@ -83,6 +86,7 @@ class Record:
         recorded.verdict, recorded.rule, recorded.message, recorded.diagnosis = "refused", rule, message, diagnosis
         self.counters["refused"] += 1
         self.counters[f"refused_{rule}"] += 1
+        self.counters["thinking_mismatches"] += rule in MISMATCHES
 
     def used(self, recorded: Recorded, usage: dict[str, Any]) -> None:
         recorded.usage = usage

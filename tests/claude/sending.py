@@ -69,7 +69,7 @@ async def json(request: web.Request, recorded: Recorded, message: dict[str, Any]
     response.content_type = "application/json"
     if how.compress:
         response.enable_compression()
-    elif kind in ("fin", "rst", "json_cut", "cut_frame") or not how.headers:
+    else:
         response.content_length = len(body)
     await response.prepare(request)
     how.started()

@@ -2,13 +2,12 @@
 
 import asyncio
 import json
-from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
 
 from tests.claude import admission, faults, models, sending
-from tests.claude.cache import Cache
+from tests.claude.cache import Cache, Plan
 from tests.claude.errors import ApiError, body, new_id
 from tests.claude.faults import Fault
 from tests.claude.options import Options
@@ -31,6 +30,7 @@ class StrictClaude:
         """``http://HOST:PORT``, once started."""
         self._address = (host, port)
         self._runner: web.AppRunner | None = None
+        self._arrived = asyncio.Event()
         self.reset()
 
     def reset(self) -> None:
@@ -51,6 +51,13 @@ class StrictClaude:
     def turns(self) -> list[Recorded]:
         """The requests to ``/v1/messages`` among them."""
         return [one for one in self.record.requests if one.is_messages]
+
+    async def received(self, count: int) -> Recorded:
+        """Wait until this many requests have arrived since the last reset; returns the last of them."""
+        while len(self.record.requests) < count:
+            self._arrived.clear()
+            await self._arrived.wait()
+        return self.record.requests[count - 1]
 
     @property
     def counters(self) -> dict[str, int]:
@@ -125,6 +132,7 @@ class StrictClaude:
 
     async def _api(self, request: web.Request) -> web.StreamResponse:
         recorded = self.record.open(request.method, str(request.rel_url), request.headers)
+        self._arrived.set()
         recorded.request_id = new_id("req")
         try:
             response = await self._route(request, recorded)
@@ -141,6 +149,10 @@ class StrictClaude:
         except (asyncio.CancelledError, ConnectionError):
             recorded.verdict = "gone"
             self.record.counters["gone"] += 1
+            raise
+        except Exception:
+            recorded.verdict = "broken"
+            self.record.counters["broken"] += 1
             raise
         recorded.status = response.status
         if recorded.verdict == "pending":
@@ -175,18 +187,14 @@ class StrictClaude:
         prompt = admission.understand(admitted, self._threads, counting=counting)
         recorded.prompt = prompt.messages
         mismatches = self._thinking.check(prompt)
+        recorded.prompt = prompt.messages
         self.record.counters["thinking_mismatches"] += len(mismatches)
         if mismatches:
             recorded.diagnosis = mismatches[0].diagnosis
         return prompt
 
     async def _messages(self, request: web.Request, recorded: Recorded) -> web.StreamResponse:
-        try:
-            prompt = await self._prompt(request, recorded)
-        except ApiError as error:
-            if error.rule == "thinking_prefix":
-                self.record.counters["thinking_mismatches"] += 1
-            raise
+        prompt = await self._prompt(request, recorded)
         with self._threads.continuing(prompt):
             reply = self._script.take(recorded.headers, recorded.session, recorded.agent, prompt)
             reply = reply or directed(prompt) or Reply()
@@ -196,8 +204,11 @@ class StrictClaude:
                 self.record.counters["faults"] += 1
                 if fault.kind in faults.BEFORE_REPLY:
                     return await sending.fail(request, fault, recorded.request_id)
-            message = self._message(prompt, reply, recorded)
-            response = await self._send(request, recorded, prompt, message, reply, fault)
+            plan = self._cache.plan(prompt)
+            message = self._message(prompt, reply, plan, recorded)
+            manner = self._manner(reply, fault, plan)
+            send = sending.stream if prompt.stream else sending.json
+            response = await send(request, recorded, message, manner)
             if not fault or fault.kind.startswith("slow"):
                 self._threads.keep(prompt, message)
                 recorded.verdict = "ok"
@@ -218,7 +229,7 @@ class StrictClaude:
                 return None
         return fault if isinstance(fault, Fault) else None
 
-    def _message(self, prompt: Prompt, reply: Reply, recorded: Recorded) -> dict[str, Any]:
+    def _message(self, prompt: Prompt, reply: Reply, plan: Plan, recorded: Recorded) -> dict[str, Any]:
         blocks, reason, sequence = content(reply, prompt, self.options.thinking_text)
         limit = prompt.params["max_tokens"]
         if limit == 0:
@@ -226,7 +237,6 @@ class StrictClaude:
         elif reply.stop_reason is None and truncate(blocks, limit):
             reason, sequence = "max_tokens", None
         self._thinking.sign(prompt, blocks)
-        plan = self._cache.plan(prompt)
         recorded.message_id = new_id("msg")
         recorded.reply = blocks
         usage = {**plan.usage, "output_tokens": output_tokens(blocks), "service_tier": "standard"}
@@ -247,19 +257,10 @@ class StrictClaude:
             message["context_management"] = {"applied_edits": []}
         return message
 
-    async def _send(
-        self,
-        request: web.Request,
-        recorded: Recorded,
-        prompt: Prompt,
-        message: dict[str, Any],
-        reply: Reply,
-        fault: Fault | None,
-    ) -> web.StreamResponse:
+    def _manner(self, reply: Reply, fault: Fault | None, plan: Plan) -> sending.Manner:
         options = self.options
-        plan = self._cache.plan(prompt)
         headers = {"anthropic-organization-id": "00000000-0000-4000-8000-000000000000", **reply.headers}
-        how = sending.Manner(
+        return sending.Manner(
             started=lambda: self._cache.commit(plan),
             fault=fault,
             pace_ms=options.pace_ms if reply.pace_ms is None else reply.pace_ms,
@@ -271,8 +272,6 @@ class StrictClaude:
             headers=tuple(headers.items()),
             compress=reply.compress,
         )
-        send = sending.stream if prompt.stream else sending.json
-        return await send(request, recorded, message, replace(how))
 
 
 def _dumps(value: Any) -> str:
