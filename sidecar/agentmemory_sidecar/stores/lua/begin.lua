@@ -1,0 +1,24 @@
+-- ARGV: token, request, extends, ttl_ms, ms left under which a lock has missed a renewal
+local token, request, extends, ttl_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local took_over = 0
+local holder = redis.call('GET', KEYS[LOCK])
+if holder then
+  local left = redis.call('PTTL', KEYS[LOCK])
+  if holder:sub(1, #RESERVED) == RESERVED then
+    if extends == '' or holder ~= RESERVED .. extends then
+      return {'reserved', left}
+    end
+  elseif request ~= '' and holder:sub(-#request - 1) == ':' .. request and left < tonumber(ARGV[5]) then
+    took_over = 1
+  else
+    return {holder, left}
+  end
+end
+redis.call('SET', KEYS[LOCK], token, 'PX', ttl_ms)
+local copy, rest, present = snapshot()
+if copy then
+  redis.call('HSET', KEYS[HOT], 'd', token)
+elseif present then
+  redis.call('DEL', KEYS[HOT])
+end
+return {took_over, copy and {copy[1], copy[2], copy[3], copy[6]} or false, unpack(rest)}
