@@ -1,3 +1,3 @@
-"""Fixtures every test may ask for: real servers (``tests.servers``) and the strict Claude (``tests.claude.fixtures``)."""
+"""Fixtures every test may ask for: real servers (``tests.servers``, ``tests.ministack``) and the strict Claude."""
 
-pytest_plugins = ["tests.servers", "tests.claude.fixtures"]
+pytest_plugins = ["tests.servers", "tests.claude.fixtures", "tests.ministack"]

@@ -1,0 +1,195 @@
+"""The DynamoDB table: its keys, its indexes and what it is created with. One table holds everything of a store.
+
+    pk                            sk                              what
+    <tenant>/<session>            <agent>#chunk#<name>#<n>        a piece of a large value
+    <tenant>/<session>            <agent>#head#<head>             the state item that one endpoint writes
+    <tenant>/<session>            <agent>#ledger#<key>            an injection, immutable
+    index#<tenant>#<shard>        <subject>#<session>             which sessions belong to a data subject
+
+Names are percent-encoded, so that neither ``/`` nor ``#`` can come from outside. One query from ``<agent>#head#`` on
+gives item and ledger, in this order, which is why an item is never newer than the ledger it is read with. Items whose
+outbox is not empty carry ``pending``, the hash key of the sparse index of the same name.
+
+Attributes of a state item: ``turn`` and ``version`` (N), ``body`` (B, absent while the item exists only because it was
+locked, and ``written`` (BOOL) with it, for who does not read the body), ``lock_token`` (S) and ``lock_until`` (N, epoch
+seconds), ``pending`` (S), ``expires`` (N, epoch seconds, the table's TTL attribute).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
+
+from agentmemory_sidecar.stores.protocols import Conversation, StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import (
+        CreateTableInputTypeDef,
+        UpdateContinuousBackupsInputTypeDef,
+        UpdateTimeToLiveInputTypeDef,
+    )
+
+INDEX_SHARDS = tuple("0123456789abcdef")
+"""Parts of a tenant's subject index, so that no partition takes all of a tenant's new sessions."""
+PENDING_SHARDS = tuple("0123")
+"""Parts of a tenant's pending index. An index's partition takes about 1,000 changes a second."""
+MAX_PK = 2048
+MAX_SK = 1024
+
+
+def encode(name: str) -> str:
+    """A name as part of a key: only letters, digits, ``_.-~`` and ``%XX``."""
+    return quote(name, safe="")
+
+
+def partition(tenant: str, session: str) -> str:
+    """The partition key of everything that belongs to one session."""
+    return _fits(f"{encode(tenant)}/{encode(session)}", MAX_PK, "tenant and session id together")
+
+
+def conversation(pk: str, agent: str) -> Conversation:
+    """The inverse of :func:`partition`, with an agent as :func:`split` gives it."""
+    tenant, _, session = pk.partition("/")
+    return Conversation(unquote(tenant), unquote(session), agent)
+
+
+def head_key(agent: str, head: str) -> str:
+    return _fits(f"{encode(agent)}#head#{encode(head)}", MAX_SK, "agent id and region")
+
+
+def ledger_key(agent: str, key: str) -> str:
+    return _fits(f"{encode(agent)}#ledger#{encode(key)}", MAX_SK, "agent id and ledger key")
+
+
+def chunk_key(agent: str, name: str, number: int) -> str:
+    return _fits(f"{encode(agent)}#chunk#{encode(name)}#{number:06d}", MAX_SK, "agent id and chunk name")
+
+
+def item_range(agent: str) -> tuple[str, str]:
+    """First and last sort key of a conversation's heads and ledger; chunks lie before them."""
+    return f"{encode(agent)}#head#", f"{encode(agent)}#ledger$"
+
+
+def ledger_range(agent: str) -> tuple[str, str]:
+    return f"{encode(agent)}#ledger#", f"{encode(agent)}#ledger$"
+
+
+def chunk_range(agent: str, name: str) -> tuple[str, str]:
+    return f"{encode(agent)}#chunk#{encode(name)}#", f"{encode(agent)}#chunk#{encode(name)}$"
+
+
+def split(sk: str) -> tuple[str, str, str]:
+    """Agent, kind (``head``, ``ledger`` or ``chunk``) and the kind's own name of a sort key."""
+    agent, kind, name = sk.split("#", 2)
+    return unquote(agent), kind, unquote(name)
+
+
+def after(sk: str) -> str:
+    """Where a walk over the agents of a session goes on: past this agent's chunks, or its ledger."""
+    agent, kind, _ = sk.split("#", 2)
+    return {"chunk": f"{agent}#chunk$", "head": sk, "ledger": f"{agent}#ledger$"}[kind]
+
+
+def shard(name: str, shards: tuple[str, ...]) -> str:
+    """The shard of a name, the same in every process."""
+    return shards[int.from_bytes(hashlib.sha256(name.encode()).digest()[:4]) % len(shards)]
+
+
+def index_partition(tenant: str, part: str) -> str:
+    return _fits(f"index#{encode(tenant)}#{part}", MAX_PK, "tenant id")
+
+
+def index_key(subject: str, session: str) -> str:
+    return _fits(f"{encode(subject)}#{encode(session)}", MAX_SK, "subject and session id together")
+
+
+def index_row(sk: str) -> tuple[str, str]:
+    """The inverse of :func:`index_key`: subject and session."""
+    subject, _, session = sk.partition("#")
+    return unquote(subject), unquote(session)
+
+
+def pending_partition(tenant: str, head: str, part: str) -> str:
+    return _fits(f"{encode(tenant)}#{encode(head)}#{part}", MAX_PK, "tenant id and region")
+
+
+def _fits(key: str, limit: int, what: str) -> str:
+    if len(key) > limit:  # encoded, so that a character is a byte
+        reason = f"{what} too long for a key: {len(key)} bytes when percent-encoded, at most {limit}"
+        raise StoreUnavailable("dynamodb", reason, definite=True)
+    return key
+
+
+@dataclass(frozen=True, slots=True)
+class TableDefinition:
+    """The arguments of the three calls that make a table what the store needs, to be sent in this order."""
+
+    create: CreateTableInputTypeDef
+    time_to_live: UpdateTimeToLiveInputTypeDef
+    backups: UpdateContinuousBackupsInputTypeDef
+
+
+def table_definition(
+    table: str,
+    *,
+    deletion_protection: bool = True,
+    kms_key: str | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> TableDefinition:
+    """What a table of this layout is created with. Without ``kms_key`` AWS encrypts with its own.
+
+    Streams with both images are what global tables replicate by. Strong (MRSC) global tables are said to take no TTL;
+    the store does not rely on it: an item past its expiry counts as absent whether or not it was deleted.
+    """
+    create: CreateTableInputTypeDef = {
+        "TableName": table,
+        "BillingMode": "PAY_PER_REQUEST",
+        "AttributeDefinitions": [
+            {"AttributeName": "pk", "AttributeType": "S"},
+            {"AttributeName": "sk", "AttributeType": "S"},
+            {"AttributeName": "pending", "AttributeType": "S"},
+        ],
+        "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+        "GlobalSecondaryIndexes": [
+            {
+                "IndexName": "pending",
+                "KeySchema": [
+                    {"AttributeName": "pending", "KeyType": "HASH"},
+                    {"AttributeName": "pk", "KeyType": "RANGE"},
+                ],
+                "Projection": {"ProjectionType": "KEYS_ONLY"},
+            }
+        ],
+        "StreamSpecification": {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
+        "DeletionProtectionEnabled": deletion_protection,
+    }
+    if kms_key is not None:
+        create["SSESpecification"] = {"Enabled": True, "SSEType": "KMS", "KMSMasterKeyId": kms_key}
+    if tags:
+        create["Tags"] = [{"Key": key, "Value": value} for key, value in sorted(tags.items())]
+    return TableDefinition(
+        create=create,
+        time_to_live={
+            "TableName": table,
+            "TimeToLiveSpecification": {"AttributeName": "expires", "Enabled": True},
+        },
+        backups={
+            "TableName": table,
+            "PointInTimeRecoverySpecification": {"PointInTimeRecoveryEnabled": True},
+        },
+    )
+
+
+def create_table(client: DynamoDBClient, definition: TableDefinition) -> None:
+    """Make the table and wait until it is active, for laptops and tests; on a cluster the operator does it."""
+    client.create_table(**definition.create)
+    client.get_waiter("table_exists").wait(
+        TableName=definition.create["TableName"], WaiterConfig={"Delay": 1, "MaxAttempts": 60}
+    )
+    client.update_time_to_live(**definition.time_to_live)
+    client.update_continuous_backups(**definition.backups)
