@@ -1,0 +1,113 @@
+"""Claude Code in print mode works through the sidecar as without: its tools, ``--resume``, parallel subagents."""
+
+import json
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.clients.claude_code import ClaudeCode, Result
+from tests.clients.comparing import Comparison, compare
+from tests.clients.conftest import Held, Way
+
+pytestmark = [pytest.mark.client, pytest.mark.xdist_group("clients")]
+
+Twice = Callable[[Held], list[Way]]
+
+
+def tool(name: str, **arguments: object) -> str:
+    """The directive that makes the strict Claude use a tool."""
+    return f"[[tool: {name} {json.dumps(arguments)}]]"
+
+
+def steps(*parts: str) -> str:
+    """A question whose turn has these steps."""
+    return " [[then]] ".join(parts)
+
+
+def on_plan(work: Path) -> str:
+    """Writes a file, reads it, keeps a to-do list and runs a command."""
+    todos = [
+        {"content": "Book the night train", "status": "in_progress", "activeForm": "Booking the night train"},
+        {"content": "Pack for Bergen", "status": "pending", "activeForm": "Packing for Bergen"},
+    ]
+    return "Write the plan, please. " + steps(
+        tool("Write", file_path=str(work / "plan.md"), content="# Plan\n\nOslo, then Bergen.\n"),
+        tool("Read", file_path=str(work / "plan.md")) + tool("TodoWrite", todos=todos),
+        "[[think: Does it say so?]]" + tool("Bash", command="cat plan.md", description="Show the plan"),
+        "[[say: The plan is written.]]",
+    )
+
+
+def compared(direct: Way, through: Way, session: str) -> Comparison:
+    """Compares the session's requests and what each ``claude -p`` reported."""
+    runs = [
+        way.run(session, [[one.text, one.stop_reason, one.turns, one.error] for one in way.seen])
+        for way in (direct, through)
+    ]
+    return compare(*runs)
+
+
+def worked(results: Sequence[Result]) -> bool:
+    return not any(result.error or result.denials for result in results)
+
+
+def test_tools_and_resume(twice: Twice) -> None:
+    session = str(uuid.uuid4())
+
+    def held(base_url: str, home: Path) -> list[Result]:
+        claude = ClaudeCode(base_url, home, home / "work")
+        return [
+            claude.ask(on_plan(claude.work), "--session-id", session),
+            claude.ask(
+                steps("What is left to do? " + tool("Read", file_path=str(claude.work / "plan.md")), "[[say: All.]]"),
+                "--resume",
+                session,
+            ),
+            claude.ask("Thank you. [[say: You are welcome.]]", "--resume", session),
+        ]
+
+    direct, through = twice(held)
+
+    assert [result.text for result in direct.seen] == ["The plan is written.", "All.", "You are welcome."]
+    assert worked(direct.seen)
+    comparison = compared(direct, through, session)
+    assert comparison.differences == []
+    assert any("Book the night train" in text for text in comparison.injected)
+
+
+def test_parallel_subagents(twice: Twice) -> None:
+    session = str(uuid.uuid4())
+
+    def held(base_url: str, home: Path) -> list[Result]:
+        claude = ClaudeCode(base_url, home, home / "work")
+        agents = "".join(
+            tool(
+                "Agent",
+                description=f"Ask about {city}",
+                subagent_type="general-purpose",
+                run_in_background=False,
+                prompt=f"Find out about {city}. "
+                + steps(tool("Bash", command=f"echo {city}", description="Say it"), f"[[say: {city} is fine.]]"),
+            )
+            for city in ("Oslo", "Bergen")
+        )
+        first = "Plan first. " + steps(
+            tool("TodoWrite", todos=[{"content": "Ask two agents", "status": "pending", "activeForm": "Asking"}]),
+            "[[say: Planned.]]",
+        )
+        return [
+            claude.ask(first, "--session-id", session),
+            claude.ask(steps("Ask both. " + agents, "[[say: Both are fine.]]"), "--resume", session),
+            claude.ask("Thank you. [[say: You are welcome.]]", "--resume", session),
+        ]
+
+    direct, through = twice(held)
+
+    assert [result.text for result in direct.seen] == ["Planned.", "Both are fine.", "You are welcome."]
+    assert worked(direct.seen)
+    assert len({row["agent"] for row in direct.run(session, None).turns}) == 3
+    comparison = compared(direct, through, session)
+    assert comparison.differences == []
+    assert any("Ask two agents" in text for text in comparison.injected)
