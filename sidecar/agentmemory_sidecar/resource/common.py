@@ -24,7 +24,9 @@ class SecretKeyRef(Model):
 
     name: ObjectName
     """The Secret's name. On a laptop: a folder of that name in the folder given by `--secrets`."""
-    key: Annotated[str, Text(r"^[-._a-zA-Z0-9]+$", "a key of a Secret: letters, digits, dashes, dots", longest=253)]
+    key: Annotated[
+        str, Text(r"^\.*[-_a-zA-Z0-9][-._a-zA-Z0-9]*$", "a key of a Secret: letters, digits, dashes, dots", longest=253)
+    ]
     """The key in the Secret. On a laptop: the file of that name in the Secret's folder."""
 
 

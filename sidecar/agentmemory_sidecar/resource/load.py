@@ -66,7 +66,8 @@ def _parse(document: Document) -> AgentMemory:
         resource = AgentMemory.model_validate_json(json.dumps(document.data, allow_nan=False))
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False, include_context=True)
-        raise ResourceError([_problem(document, detail) for detail in details]) from None
+        wrong = [_problem(document, detail) for detail in details if not _follows(detail, details)]
+        raise ResourceError(wrong) from None
     except ValueError:
         raise ResourceError([f"{document.source}: .nan and .inf have no place in a resource: write a number"]) from None
     wrong = [document.message(problem.path, problem.message) for problem in problems(resource.spec)]
@@ -87,6 +88,14 @@ def _name(data: Any) -> str:
 
 def _listed(names: list[str]) -> str:
     return ", ".join(name or "(one without a name)" for name in names)
+
+
+def _follows(detail: ErrorDetails, details: list[ErrorDetails]) -> bool:
+    """Whether a list is only too short because an entry of it is wrong."""
+    path = detail["loc"]
+    return detail["type"] == "too_short" and any(
+        other["loc"][: len(path)] == path and len(other["loc"]) > len(path) for other in details
+    )
 
 
 def _problem(document: Document, detail: ErrorDetails) -> str:

@@ -60,15 +60,8 @@ def dotted(path: Path) -> str:
 
 def documents(text: str, source: str) -> list[Document]:
     """All documents of a YAML text, empty ones left out. Raises ResourceError."""
-    loader = _Loader(text)
     try:
-        found = []
-        while loader.check_node() and (node := loader.get_node()):
-            lines: dict[Path, int] = {}
-            data = _Reader(loader, source, lines).read(node, ())
-            if data is not None:
-                found.append(Document(data, source, lines))
-        return found
+        return list(_documents(text, source))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{source}:{mark.line + 1}" if mark else source
@@ -77,6 +70,16 @@ def documents(text: str, source: str) -> list[Document]:
         raise ResourceError([f"{source}: is not valid YAML: it holds characters that YAML does not allow"]) from None
     except RecursionError:
         raise ResourceError([f"{source}: is nested too deeply for a resource"]) from None
+
+
+def _documents(text: str, source: str) -> Iterator[Document]:
+    loader = _Loader(text)
+    try:
+        while loader.check_node() and (node := loader.get_node()):
+            lines: dict[Path, int] = {}
+            data = _Reader(loader, source, lines).read(node, ())
+            if data is not None:
+                yield Document(data, source, lines)
     finally:
         loader.dispose()
 

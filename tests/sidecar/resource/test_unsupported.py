@@ -1,0 +1,53 @@
+from pathlib import Path
+
+import pytest
+
+from agentmemory_sidecar.resource import LocalValues, NotSupportedYet, compile_resource, unsupported
+from agentmemory_sidecar.resource.yamltext import dotted
+from tests.sidecar.resource.resources import resource
+
+ROWS = [
+    ("ephemeral: {redis: {managed: {}}}", "spec.ephemeral.redis.managed", "so use embedded or external"),
+    (
+        "state: {cosmosdb: {database: a, container: b, endpoint: 'https://h'}}",
+        "spec.state.cosmosdb",
+        "use dynamodb, postgres or embedded",
+    ),
+    ("state: {postgres: {clusterRef: {name: pg}}}", "spec.state.postgres.clusterRef", "give the database's dsn"),
+    ("archive: {postgres: {clusterRef: {name: pg}}}", "spec.archive.postgres.clusterRef", "give the database's dsn"),
+    ("archive: {keys: {kms: {keyArn: 'arn:a'}}}", "spec.archive.keys.kms", "use local"),
+    ("archive: {retention: {records: 365d}}", "spec.archive.retention", "leave it out"),
+    ("state: {scope: User}", "spec.state.scope", "use Session"),
+    ("state: {scope: Project}", "spec.state.scope", "use Session"),
+    ("state: {schema: {version: '3', definition: {}}}", "spec.state.schema", "leave it out"),
+    ("state: {migrations: [{from: '1', to: '2', patch: []}]}", "spec.state.migrations", "leave it out"),
+    ("state: {staleReads: Serve}", "spec.state.staleReads", "use Refuse"),
+    ("filter: {strategy: SubAgent, subAgent: {apiKeyFrom: {env: K}}}", "spec.filter.strategy", "use Lexical or None"),
+    ("filter: {strategy: Hybrid, subAgent: {apiKeyFrom: {env: K}}}", "spec.filter.strategy", "use Lexical or None"),
+    ("extraction: {subAgent: {apiKeyFrom: {env: K}}}", "spec.extraction.subAgent", "use extraction.rules"),
+]
+
+
+@pytest.mark.parametrize(("spec", "path", "instead"), ROWS, ids=[spec for spec, _, _ in ROWS])
+def test_what_is_not_built_names_the_field_and_what_to_use(spec: str, path: str, instead: str) -> None:
+    (problem,) = unsupported(resource(spec))
+    assert dotted(problem.path) == path
+    assert problem.message.startswith("is not supported yet: ")
+    assert instead in problem.message
+    with pytest.raises(NotSupportedYet, match=rf"test.yaml:\d+: {path}: is not supported yet: "):
+        compile_resource(resource(spec), "local", values=LocalValues(Path()), data_dir=Path())
+
+
+def test_a_cluster_runs_what_a_laptop_cannot() -> None:
+    assert unsupported(resource("ephemeral: {redis: {managed: {}}}"), managed_redis=True) == []
+
+
+def test_what_is_built_is_not_on_the_list() -> None:
+    spec = """
+state: {dynamodb: {table: abc}, onUnavailable: PassThrough}
+archive: {s3: {bucketPrefix: abc}}
+injection: {role: System}
+session: {lock: {onConflict: Wait, scope: Turn}}
+onDisconnect: Complete
+"""
+    assert unsupported(resource(spec)) == []
