@@ -113,7 +113,9 @@ def _problem(document: Document, detail: ErrorDetails) -> str:
         case "value_error":
             return document.message(path, str(context["error"]))
         case "model_type" | "dict_type" | "model_attributes_type":
-            return document.message(path, f"must be a mapping of fields, not {_kind(document.value(path))}")
+            value = document.value(path)
+            remedy = ": write {} for its defaults, or leave it out" if value is None else ""
+            return document.message(path, f"must be a mapping of fields, not {_kind(value)}{remedy}")
         case "tuple_type" | "list_type":
             return document.message(path, f"must be a list, not {_kind(document.value(path))}: put it in [ ]")
         case "string_type":

@@ -47,7 +47,7 @@ BAD: list[tuple[str, list[str]]] = [
     ("state: {dynamodb: {}}", ["spec.state.dynamodb.table: is missing: it must be given"]),
     ("state: {dynamodb: {table: 'a b'}}", ["spec.state.dynamodb.table: must be a DynamoDB table name"]),
     ("filter: {budgetTokens: .nan}", ["test.yaml: .nan and .inf have no place in a resource"]),
-    ("session:", ["spec.session: must be a mapping of fields, not nothing"]),
+    ("session:", ["spec.session: must be a mapping of fields, not nothing: write {} for its defaults, or leave it"]),
     # One of several.
     ("ephemeral: {redis: {}}", ["spec.ephemeral.redis: give exactly one of managed and external", "(found none)"]),
     ("ephemeral: {embedded: {}, redis: {managed: {}}}", ["spec.ephemeral: give at most one", "redis and embedded"]),
