@@ -26,6 +26,8 @@ FOLDER = ROOT / "build" / "bench"
 DOCS = ROOT / "docs" / "benchmarks.md"
 CONCURRENCIES = (1, 16, 64)
 COMMITS_A_ROUND = 40
+START_SECONDS = 3
+"""Between the last start and the first window, for what a proxy still does after it listens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,11 @@ def rotated(items: Sequence[str], by: int) -> list[str]:
     """The items in the same cyclic order, beginning ``by`` places later: no proxy is always the first of a round."""
     at = by % len(items)
     return [*items[at:], *items[:at]]
+
+
+def window_seconds(seconds: float, workload: Workload, concurrency: int) -> float:
+    """Twice as long where a lone worker waits for paced streams: it has so few of them."""
+    return seconds * 2 if workload.paced and concurrency == 1 else seconds
 
 
 def sample(stand: Stand, name: str, workload: Workload, concurrency: int, at: int, seconds: float) -> Sample:
@@ -81,7 +88,7 @@ def postmaster(stand: Stand) -> int | None:
         return None
     processes = procs.table()
     stores = stand.proxies[stats.SIDECAR].tree().stores
-    servers = {pid for pid in stores if processes[pid].name == "postgres"}
+    servers = {pid for pid in stores & processes.keys() if processes[pid].name == "postgres"}
     return next((pid for pid in sorted(servers) if processes[pid].parent not in servers), None)
 
 
@@ -94,6 +101,7 @@ def run(plan: Plan, stand: Stand) -> tuple[list[Sample], commit.Commits | None]:
             result, _, _ = stand.window(name, workload, 4, 0.3)
             if not result.totals:
                 raise BenchError(f"{name} gave no good reply to {workload.name}: {result.errors}; see {stand.folder}")
+    time.sleep(START_SECONDS)
     for proxy in stand.proxies.values():
         proxy.idle_cpu = 0.0
     rows: list[Sample] = []
@@ -106,7 +114,8 @@ def run(plan: Plan, stand: Stand) -> tuple[list[Sample], commit.Commits | None]:
         for workload in plan.workloads:
             for concurrency in plan.concurrencies:
                 for name in rotated(plan.proxies, at - 1):
-                    row = sample(stand, name, workload, concurrency, at, plan.seconds)
+                    seconds = window_seconds(plan.seconds, workload, concurrency)
+                    row = sample(stand, name, workload, concurrency, at, seconds)
                     rows.append(row)
                     say(progress(row))
     return rows, commits
@@ -219,9 +228,9 @@ def print_profile(path: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, report, and say with the exit code how it went."""
     options = parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the processes of the run are stopped
     try:
         plan = plan_of(options)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the processes of the run are stopped
         began = time.monotonic()
         where = machine()
         profile = FOLDER / "sidecar.prof" if options.profile else None

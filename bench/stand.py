@@ -1,8 +1,10 @@
 """The processes of a run: upstream, load generator and proxies, started, pinned, read and stopped."""
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -98,10 +100,13 @@ class Stand:
     _upstream: subprocess.Popen[bytes] | None = None
     _load: subprocess.Popen[bytes] | None = None
     _port: int = 0
+    _affinity: set[int] = field(default_factory=set)
+    """The caller's own CPUs, given back at the end."""
 
     def __enter__(self) -> "Stand":
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
+        self._affinity = os.sched_getaffinity(0)
         os.sched_setaffinity(0, self.cpus.rest)
         self._upstream = self._start("upstream", [sys.executable, "-m", "bench.upstream"], piped=True)
         assert self._upstream.stdout is not None
@@ -117,8 +122,9 @@ class Stand:
             self._stop(proxy)
         for process in (self._load, self._upstream):
             if process is not None:
-                process.kill()
-                process.wait()
+                with process:
+                    process.kill()
+        os.sched_setaffinity(0, self._affinity)
 
     def _start(
         self, name: str, command: list[str], *, piped: bool = False, env: dict[str, str] | None = None
@@ -143,9 +149,13 @@ class Stand:
             print(f"{proxy.name} did not stop within 30 s and was killed", file=sys.stderr)
             proxy.process.kill()
             proxy.process.wait()
-        left = [pid for pid in stores & procs.table().keys() if procs.table()[pid].name in procs.STORE_SERVERS]
+        processes = procs.table()
+        left = [pid for pid in stores & processes.keys() if processes[pid].name in procs.STORE_SERVERS]
         if left:
-            print(f"{proxy.name} left store servers behind (pids {left})", file=sys.stderr)
+            print(f"{proxy.name} left store servers behind (pids {left}); they are told to stop", file=sys.stderr)
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
 
     @property
     def _url(self) -> str:

@@ -12,6 +12,10 @@ PROXIES = (DIRECT, BARE, SIDECAR, LITELLM)
 """In the order of a round."""
 
 
+LEAST_ADDED_MS = 0.05
+"""The least added latency that a ratio may be made with; below it the noise of the clock and the scheduler decides."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One window: one proxy, workload and concurrency in one round. None: nothing to measure, or no good reply."""
@@ -97,13 +101,19 @@ class Samples:
         pairs = {n: (ours[n].p50_ms, direct[n].p50_ms) for n in ours.keys() & direct.keys()}
         return {n: own - other for n, (own, other) in pairs.items() if own is not None and other is not None}
 
+    def unmeasurable(self, other: str, workload: str, concurrency: int) -> list[int]:
+        """The rounds in which this proxy added less than can be measured, so that no ratio is made."""
+        added = self.added_ms(other, workload, concurrency)
+        return sorted(n for n, milliseconds in added.items() if milliseconds < LEAST_ADDED_MS)
+
     def added_ratio(self, proxy: str, other: str, workload: str, concurrency: int) -> Spread | None:
         """What ``proxy`` adds over what ``other`` adds, from the pairs of each round.
 
-        A round in which ``other`` added nothing measurable (less than 10 µs) says nothing about the ratio.
+        A round in which ``other`` added nothing measurable says nothing about the ratio.
         """
         ours, theirs = (self.added_ms(name, workload, concurrency) for name in (proxy, other))
-        return spread(ours[n] / theirs[n] for n in ours.keys() & theirs.keys() if theirs[n] >= 0.01)
+        rounds = ours.keys() & theirs.keys() - set(self.unmeasurable(other, workload, concurrency))
+        return spread(ours[n] / theirs[n] for n in rounds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,6 +112,13 @@ def _oddities(samples: Samples) -> list[str]:
         for row in samples.rows
         if row.upstream_ratio != 1
     ]
+    lines += [
+        f"- {TITLES[proxy]}, {workload.name}, concurrency 1, round {at}: added less than can be measured; this "
+        "round is left out of the ratio of added latencies"
+        for proxy in (BARE, LITELLM)
+        for workload in WORKLOADS
+        for at in samples.unmeasurable(proxy, workload.name, 1)
+    ]
     return lines or ["- None: every reply was what the upstream sent, and every request reached it exactly once."]
 
 
@@ -119,7 +126,9 @@ def markdown(report: Report) -> str:
     """The whole report."""
     samples = report.samples
     commits = spread(report.commits_ms)
-    busiest = max((row.driver_busy for row in samples.rows), default=0.0)
+    busy = {
+        direct: [row.driver_busy for row in samples.rows if (row.proxy == DIRECT) is direct] for direct in (True, False)
+    }
     idle = ", ".join(f"{TITLES[name]} {number(report.idle_ms[name])}" for name in PROXIES if name in report.idle_ms)
     about = [
         f"- Made by `{report.command}`: {report.rounds} rounds, windows of {report.seconds:g} s and to the last reply.",
@@ -127,7 +136,8 @@ def markdown(report: Report) -> str:
         f"- Versions: {report.versions}.",
         f"- Pinning: {report.pinning}.",
         f"- CPU at rest, ms a second, while others were measured: {idle}.",
-        f"- Load generator and upstream together used at most {busiest:.2f} of one CPU.",
+        f"- Load generator and upstream together used at most {max(busy[True], default=0):.2f} of one CPU with no proxy "
+        f"between, {max(busy[False], default=0):.2f} with one.",
     ]
     if commits is not None:
         about.append(

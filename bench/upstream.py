@@ -6,6 +6,7 @@ served, so that a proxy which asks twice, or not at all, is found out.
 
 import asyncio
 import json
+import sys
 from typing import cast
 
 import uvloop
@@ -117,11 +118,12 @@ class Connection(asyncio.Protocol):
 
 
 async def serve() -> None:
-    """Listen on a free loopback port, print it, and serve until killed."""
+    """Listen on a free loopback port, print it, and serve until stdin ends: no run leaves it behind."""
     state = Server()
     server = await asyncio.get_running_loop().create_server(lambda: Connection(state), "127.0.0.1", 0, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
+    await asyncio.to_thread(sys.stdin.buffer.read)
+    server.close()
 
 
 if __name__ == "__main__":

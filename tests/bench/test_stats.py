@@ -57,6 +57,9 @@ def test_added_latency_is_over_direct_of_the_same_round() -> None:
 def test_a_proxy_that_adds_nothing_gives_no_ratio() -> None:
     rows = [sample(DIRECT, 1, 1, None), sample(BARE, 1, 1, 1), sample(SIDECAR, 1, 4, 3)]
     assert Samples(rows).added_ratio(SIDECAR, BARE, "json", 1) is None
+    assert Samples(rows).unmeasurable(BARE, "json", 1) == [1]
+    rows += [sample(DIRECT, 2, 1, None), sample(BARE, 2, 2, 1), sample(SIDECAR, 2, 4, 3)]
+    assert Samples(rows).added_ratio(SIDECAR, BARE, "json", 1) == Spread(3, 3, 3)
 
 
 def test_verdicts_judge_the_worst_concurrency_the_highest_memory_and_errors() -> None:

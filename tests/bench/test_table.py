@@ -61,6 +61,13 @@ def test_errors_and_repeated_requests_are_listed() -> None:
     assert "- None" not in text
 
 
+def test_a_round_that_a_ratio_leaves_out_is_listed() -> None:
+    rows = [sample(DIRECT, 1, 1, None), sample(BARE, 1, 1, 1), sample(SIDECAR, 1, 4, 3)]
+    assert "- bare aiohttp, json, concurrency 1, round 1: added less than can be measured" in markdown(
+        report(Samples(rows))
+    )
+
+
 def test_splice_keeps_the_rest_of_the_page() -> None:
     page = f"# Title\n\n{BEGIN}\nold\n{END}\n\nafter\n"
     once = splice(page, "new")
