@@ -12,7 +12,7 @@ or the server met a fault of its own. After every other error the server has rol
 
 
 class Lost(StoreUnavailable):
-    """The connection broke, or was given up, in the middle of a statement."""
+    """The connection or the server went away in the middle of a statement, or the statement was given up."""
 
 
 class ReadOnly(StoreUnavailable):
@@ -33,10 +33,17 @@ def unreachable(error: BaseException) -> StoreUnavailable:
     return StoreUnavailable(STORE, reason, definite=True)
 
 
-def refused(error: asyncpg.PostgresError) -> StoreUnavailable | ValueError:
-    """For an error that the server answered to a statement. Its text may quote data, so only its code is kept."""
-    code = error.sqlstate or "XX000"
-    name = f"{type(error).__name__} ({code})"
+def failed(error: BaseException, *, in_doubt: bool) -> StoreUnavailable | ValueError | None:
+    """For an error of a statement; None for one that is not the store's, such as a cancellation.
+
+    ``in_doubt``: the statement writes, and was sent. The error's own text may quote data, so only its code is kept.
+    """
+    code = getattr(error, "sqlstate", None) or getattr(error.__cause__, "sqlstate", None) or ""
+    name = f"{type(error).__name__} ({code})" if code else type(error).__name__
+    if isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError | OSError) or code.startswith(_UNDECIDED):
+        return Lost(STORE, f"no answer: {name}", definite=not in_doubt)
+    if not isinstance(error, asyncpg.PostgresError):
+        return None
     if code.startswith(("22", "54")):
         return ValueError(
             f"postgres cannot hold a value: {name}. Names must not contain NUL and together stay below 2600 bytes"
@@ -45,11 +52,4 @@ def refused(error: asyncpg.PostgresError) -> StoreUnavailable | ValueError:
         return ReadOnly(STORE, f"the server takes no writes: {name}", definite=True)
     if code in ("42P01", "42703", "3F000"):
         return StoreUnavailable(STORE, f"the tables are not this release's: {name}; run the migrations", definite=True)
-    return StoreUnavailable(STORE, f"the statement failed: {name}", definite=not code.startswith(_UNDECIDED))
-
-
-def lost(error: BaseException, *, sent: bool, writes: bool) -> Lost:
-    """For an error without the server's answer."""
-    code = getattr(error.__cause__, "sqlstate", None)
-    why = f"{type(error).__name__} ({code})" if code else type(error).__name__
-    return Lost(STORE, f"no answer: {why}", definite=not (sent and writes))
+    return StoreUnavailable(STORE, f"the statement failed: {name}", definite=True)

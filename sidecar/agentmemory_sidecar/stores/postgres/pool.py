@@ -43,15 +43,52 @@ async def connect(options: PostgresOptions, timeout_s: float) -> Connection:
         raise errors.unreachable(error) from error
 
 
+class Watch:
+    """Cuts the links that are busy at their deadline.
+
+    One timer for all of them, with a grain of a twentieth of the time-out: a timer for each statement would cost more
+    than everything else that is done here for it. A link is cut, and its statement not cancelled: to cancel takes
+    another connection, and waiting. The server's own ``statement_timeout`` ends what still runs there.
+    """
+
+    def __init__(self, grain_s: float) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.busy: set[Link] = set()
+        self._grain_s = grain_s
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, link: "Link") -> None:
+        self.busy.add(link)
+        if self._timer is None:
+            self._timer = self.loop.call_later(self._grain_s, self._look)
+
+    def discard(self, link: "Link") -> None:
+        self.busy.discard(link)
+
+    def _look(self) -> None:
+        self._timer = None
+        soon = self.loop.time() + self._grain_s
+        for link in [link for link in self.busy if link.deadline < soon]:
+            link.cut()
+        if self.busy:
+            self._timer = self.loop.call_later(self._grain_s, self._look)
+
+    def close(self) -> None:
+        for link in tuple(self.busy):
+            link.cut()
+        if self._timer is not None:
+            self._timer.cancel()
+
+
 class Link:
     """One connection with its prepared statements."""
 
-    def __init__(self, connection: Connection, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, connection: Connection, watch: Watch) -> None:
         self._connection = connection
         self._prepared: dict[str, Any] = {}
-        self._loop = loop
+        self.watch = watch
         self._arrivals = select.poll()
-        self.idle_since = loop.time()
+        self.idle_since = self.deadline = watch.loop.time()
         # asyncpg offers no other way to its socket. Only asked whether something came in while nobody waited for it.
         socket = connection._transport.get_extra_info("socket")  # type: ignore[attr-defined]
         self._arrivals.register(socket.fileno(), select.POLLIN)
@@ -61,10 +98,10 @@ class Link:
         return self._connection.is_closed()
 
     async def run(self, sql: str, args: tuple[object, ...], deadline: float, *, writes: bool) -> list[asyncpg.Record]:
-        """One statement. Raises what ``errors`` makes of a failure; after :class:`errors.Lost` the link is closed."""
-        # At the deadline the connection is cut, not asked to cancel: that would take another connection, and wait.
-        # The server's own statement_timeout ends what still runs there.
-        timer = self._loop.call_at(deadline, self._connection.terminate)
+        """One statement. Raises what ``errors.failed`` makes of a failure; the link is closed then, unless a value was
+        to blame: failures are rare, and a new connection leaves nothing to wonder about (say, a plan out of date)."""
+        self.deadline = deadline
+        self.watch.add(self)
         sent = False
         try:
             statement = self._prepared.get(sql)
@@ -73,33 +110,26 @@ class Link:
             sent = True
             rows: list[asyncpg.Record] = await statement.fetch(*args)
             return rows
-        except (asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.ConnectionDoesNotExistError) as error:
-            self._connection.terminate()
-            raise errors.lost(error, sent=sent, writes=writes) from error
-        except asyncpg.PostgresError as error:
-            raise errors.refused(error) from error
-        except OSError as error:
-            self._connection.terminate()
-            raise errors.lost(error, sent=sent, writes=writes) from error
-        except BaseException:
-            # Cancelled in the middle: the answer may still come, and must meet nobody else's question.
-            self._connection.terminate()
-            raise
+        except BaseException as error:
+            failure = errors.failed(error, in_doubt=sent and writes)
+            if not isinstance(failure, ValueError):
+                # Also when cancelled in the middle: the answer may still come, and must meet nobody else's question.
+                self.cut()
+            if failure is None:
+                raise
+            raise failure from None  # the server's words may quote what a user wrote
         finally:
-            timer.cancel()
+            self.watch.discard(self)
 
     async def sound(self, deadline: float) -> bool:
-        """Whether a write may be sent: the server has not hung up, as far as can be known without asking it."""
+        """Whether a write may be sent: the server has not hung up, as far as can be known. Cut if not."""
         if self._arrivals.poll(0):
-            # The loop has not yet read what came: most likely the server's goodbye.
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-            if self.closed or self._arrivals.poll(0):
-                return False
-        if self._loop.time() - self.idle_since > PROBE_AFTER_S:
+            # Something came that the loop has not yet read, most likely the server's goodbye.
+            self.cut()
+        elif self.watch.loop.time() - self.idle_since > PROBE_AFTER_S:
             try:
                 await self.run("SELECT 1", (), deadline, writes=False)
-            except StoreUnavailable:
+            except errors.Lost:
                 return False
         return not self.closed
 
@@ -122,7 +152,7 @@ class Pool:
         self._opened = opened
         self._slots = asyncio.Semaphore(options.pool_size)
         self._idle: list[Link] = []
-        self._busy: set[Link] = set()
+        self._watch: Watch | None = None
         self._closed = False
 
     async def run(self, sql: str, *args: object, writes: bool) -> list[asyncpg.Record]:
@@ -131,8 +161,9 @@ class Pool:
         A read whose old connection turns out to be dead is asked again on a new one. A write is sent once.
         Raises :class:`StoreUnavailable`, and ValueError for values that no Postgres can hold.
         """
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        if self._watch is None:
+            self._watch = Watch(self._options.timeout_s / 20)
+        now = self._watch.loop.time()
         deadline = now + self._options.timeout_s
         await self._take_slot(deadline)
         try:
@@ -147,7 +178,7 @@ class Pool:
                     self._discard_idle(link)
                     link = None
             if link is None:
-                link = await self._open(loop, deadline)
+                link = await self._open(self._watch, deadline)
             return await self._on(link, sql, args, deadline, writes=writes)
         finally:
             self._slots.release()
@@ -160,7 +191,7 @@ class Pool:
 
     async def _take_slot(self, deadline: float) -> None:
         if self._closed:
-            raise StoreUnavailable(errors.STORE, "the store was closed", definite=True)
+            raise self._was_closed()
         if not self._slots.locked():
             await self._slots.acquire()
             return
@@ -172,6 +203,10 @@ class Pool:
                 errors.STORE, f"all {self._options.pool_size} connections are busy", definite=True
             ) from None
 
+    @staticmethod
+    def _was_closed() -> StoreUnavailable:
+        return StoreUnavailable(errors.STORE, "the store was closed", definite=True)
+
     def _last_used(self) -> Link | None:
         while self._idle:
             link = self._idle.pop()
@@ -179,7 +214,8 @@ class Pool:
                 return link
         return None
 
-    async def _open(self, loop: asyncio.AbstractEventLoop, deadline: float) -> Link:
+    async def _open(self, watch: Watch, deadline: float) -> Link:
+        loop = watch.loop
         connection = await connect(self._options, min(self._options.connect_timeout_s, deadline - loop.time()))
         timer = loop.call_at(deadline, connection.terminate)
         try:
@@ -192,12 +228,14 @@ class Pool:
             raise
         finally:
             timer.cancel()
-        return Link(connection, loop)
+        if self._closed:
+            connection.terminate()
+            raise self._was_closed()
+        return Link(connection, watch)
 
     async def _on(
         self, link: Link, sql: str, args: tuple[object, ...], deadline: float, *, writes: bool
     ) -> list[asyncpg.Record]:
-        self._busy.add(link)
         try:
             return await link.run(sql, args, deadline, writes=writes)
         except errors.ReadOnly:
@@ -205,7 +243,6 @@ class Pool:
             self._discard_idle(link)
             raise
         finally:
-            self._busy.discard(link)
             if not link.closed:
                 self._give_back(link)
 
@@ -213,7 +250,7 @@ class Pool:
         if self._closed:
             link.cut()
             return
-        link.idle_since = now = asyncio.get_running_loop().time()
+        link.idle_since = now = link.watch.loop.time()
         self._idle.append(link)
         if len(self._idle) > 1 and now - self._idle[0].idle_since > CLOSE_AFTER_S:
             self._idle.pop(0).cut()
@@ -227,7 +264,7 @@ class Pool:
     async def close(self) -> None:
         """Close all links; calls under way end with StoreUnavailable."""
         self._closed = True
-        for link in tuple(self._busy):
-            link.cut()
+        if self._watch is not None:
+            self._watch.close()
         while self._idle:
             await self._idle.pop().close(timeout_s=1.0)

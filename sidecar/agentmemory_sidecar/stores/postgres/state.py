@@ -149,9 +149,9 @@ def _cursor(after: str) -> tuple[str, str]:
     if not after:
         return "", ""
     try:
-        subject, session = json.loads(after)
+        match json.loads(after):
+            case [str(subject), str(session)]:
+                return subject, session
     except ValueError:
-        subject = session = None
-    if not isinstance(subject, str) or not isinstance(session, str):
-        raise ValueError("after: not the `next` of a page of sessions")
-    return subject, session
+        pass
+    raise ValueError("after: not the `next` of a page of sessions")
