@@ -62,9 +62,10 @@ def _claude_process() -> Iterator[ClaudeProcess]:
         yield ClaudeProcess(line.split()[-1], process.pid)
     finally:
         process.terminate()
-        process.wait(10)
+        code = process.wait(10)
         if process.stdout:
             process.stdout.close()
+    assert code == 0, f"the strict Claude ended with {code} at SIGTERM"
 
 
 @pytest.fixture

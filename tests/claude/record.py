@@ -28,6 +28,8 @@ class Recorded:
     agent: str = ""
     verdict: str = "pending"
     """``ok``, ``refused``, ``fault`` (misbehaved as asked), ``gone`` (the client left) or ``pending``."""
+    judged: bool = False
+    """Whether it was read whole and found good or bad."""
     rule: str = ""
     """Which rule a refused request broke."""
     message: str = ""

@@ -69,6 +69,11 @@ class Reply(msgspec.Struct, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if isinstance(self.fault, str):
             self.fault = faults.parse(self.fault)
+        for block in self.blocks if isinstance(self.blocks, list) else []:
+            if isinstance(block, dict) and not isinstance(block.get("type"), str):
+                raise ValueError(f"a scripted block needs a type: {sorted(block)}")
+            if isinstance(block, dict) and block["type"] == "tool_use" and not block.get("name"):
+                raise ValueError("a scripted tool_use needs a name")
 
 
 def replies_from(value: Any) -> list[Reply]:

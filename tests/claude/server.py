@@ -53,8 +53,8 @@ class StrictClaude:
         return [one for one in self.record.requests if one.is_messages]
 
     async def received(self, count: int) -> Recorded:
-        """Wait until this many requests have arrived since the last reset; returns the last of them."""
-        while len(self.record.requests) < count:
+        """Wait until this many requests were read and judged since the last reset; returns the last of them."""
+        while len(self.record.requests) < count or not self.record.requests[count - 1].judged:
             self._arrived.clear()
             await self._arrived.wait()
         return self.record.requests[count - 1]
@@ -132,7 +132,6 @@ class StrictClaude:
 
     async def _api(self, request: web.Request) -> web.StreamResponse:
         recorded = self.record.open(request.method, str(request.rel_url), request.headers)
-        self._arrived.set()
         recorded.request_id = new_id("req")
         try:
             response = await self._route(request, recorded)
@@ -154,10 +153,16 @@ class StrictClaude:
             recorded.verdict = "broken"
             self.record.counters["broken"] += 1
             raise
+        finally:
+            self._judged(recorded)
         recorded.status = response.status
         if recorded.verdict == "pending":
             recorded.verdict = "ok"
         return response
+
+    def _judged(self, recorded: Recorded) -> None:
+        recorded.judged = True
+        self._arrived.set()
 
     async def _route(self, request: web.Request, recorded: Recorded) -> web.StreamResponse:
         headers = {"request-id": recorded.request_id}
@@ -191,6 +196,7 @@ class StrictClaude:
         self.record.counters["thinking_mismatches"] += len(mismatches)
         if mismatches:
             recorded.diagnosis = mismatches[0].diagnosis
+        self._judged(recorded)
         return prompt
 
     async def _messages(self, request: web.Request, recorded: Recorded) -> web.StreamResponse:

@@ -1,5 +1,6 @@
 """A plain HTTP client for the tests: what an SDK would not send, it sends."""
 
+import io
 from typing import Any
 
 import aiohttp
@@ -41,7 +42,7 @@ async def send(url: str, params: Any, path: str = "/v1/messages", **headers: str
     given = HEADERS | {name.replace("_", "-"): value for name, value in headers.items()}
     data = params if isinstance(params, bytes) else msgspec.json.encode(params)
     async with aiohttp.ClientSession() as session:
-        sent = {name: value for name, value in given.items() if value is not None}
-        async with session.post(url + path, data=data, headers=sent) as response:
+        sent = {"content-length": str(len(data))} | {name: value for name, value in given.items() if value is not None}
+        async with session.post(url + path, data=io.BytesIO(data), headers=sent) as response:
             assert response.headers["request-id"].startswith("req_")
             return response.status, msgspec.json.decode(await response.read())
