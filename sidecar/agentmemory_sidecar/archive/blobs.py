@@ -10,7 +10,11 @@ from urllib.parse import quote
 
 from agentmemory_sidecar.archive.keys import KeyStore, SubjectKey
 from agentmemory_sidecar.archive.sealing import NotOurs, open_sealed, seal
+from agentmemory_sidecar.stores.health import Cooldown
 from agentmemory_sidecar.stores.protocols import Conversation, ObjectStore, StateStore, StoreUnavailable
+
+_GENERATION = 4
+"""Bytes before the sealed value that say which generation of the subject's key opens it."""
 
 
 def _context(tenant: str, subject: str, generation: int) -> bytes:
@@ -30,9 +34,10 @@ class Drafts:
         """Keys that went to chunk items because the blob store did not answer."""
 
     def add(self, text: str) -> str:
-        """Seal a value; returns its key. The generation stands in the name, so that a reader finds the right key."""
-        sealed = seal(self._key, text.encode("utf-8", "surrogatepass"), self._context)
-        name = f"{self._prefix}{self._key.generation}-{hashlib.sha256(sealed).hexdigest()}"
+        """Seal a value; returns its key."""
+        sealed = self._key.generation.to_bytes(_GENERATION, "big")
+        sealed += seal(self._key, text.encode("utf-8", "surrogatepass"), self._context)
+        name = self._prefix + hashlib.sha256(sealed).hexdigest()
         if name not in self._written:
             self._unwritten[name] = sealed
         return name
@@ -41,18 +46,28 @@ class Drafts:
     def keys(self) -> list[str]:
         return sorted({*self._written, *self._unwritten})
 
-    async def write(self, blobs: ObjectStore, state: StateStore, conversation: Conversation) -> None:
+    async def write(self, blobs: ObjectStore, health: Cooldown, state: StateStore, conversation: Conversation) -> None:
         """Put what was added since the last call. Raises StoreUnavailable only if the state tier does not answer."""
-        batch, self._unwritten = self._unwritten, {}
+        batch = dict(self._unwritten)
         if not batch:
             return
-        try:
-            await blobs.put(batch)
-        except StoreUnavailable:
+        if not await self._put(blobs, health, batch):
             for name, sealed in batch.items():
                 await state.put_chunks(conversation, name, sealed)
                 self.waiting.append(name)
+        for name in batch:
+            del self._unwritten[name]
         self._written |= batch.keys()
+
+    async def _put(self, blobs: ObjectStore, health: Cooldown, batch: dict[str, bytes]) -> bool:
+        if not health.ready:
+            return False
+        try:
+            await blobs.put(batch)
+        except StoreUnavailable:
+            health.failed()
+            return False
+        return True
 
 
 class BlobReader:
@@ -66,17 +81,18 @@ class BlobReader:
         found: dict[str, str] = {}
         prefix = f"{quote(self._tenant, safe='')}/{quote(subject, safe='')}/"
         for name in names:
-            if not name.startswith(prefix):
+            sealed = await self._sealed(conversation, name) if name.startswith(prefix) else None
+            if sealed is None:
                 continue
-            generation = name.removeprefix(prefix).partition("-")[0]
-            key = await self._keys.find(self._tenant, subject, int(generation)) if generation.isdigit() else None
-            sealed = await self._sealed(conversation, name) if key else None
-            if key and sealed:
-                try:
-                    text = open_sealed(key, sealed, _context(self._tenant, subject, key.generation))
-                except NotOurs:
-                    continue
-                found[name] = text.decode("utf-8", "surrogatepass")
+            generation = int.from_bytes(sealed[:_GENERATION], "big")
+            key = await self._keys.find(self._tenant, subject, generation)
+            if key is None:
+                continue
+            try:
+                text = open_sealed(key, sealed[_GENERATION:], _context(self._tenant, subject, generation))
+            except NotOurs:
+                continue
+            found[name] = text.decode("utf-8", "surrogatepass")
         return found
 
     async def _sealed(self, conversation: Conversation, name: str) -> bytes | None:

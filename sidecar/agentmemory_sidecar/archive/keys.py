@@ -53,21 +53,23 @@ class LocalKeyStore:
         self._master: AESGCM | None = None
 
     async def key(self, tenant: str, subject: str) -> SubjectKey:
-        cached = self._cache.get((tenant, subject))
-        return cached or await asyncio.to_thread(self._guarded, tenant, subject)
+        if (cached := self._cache.get((tenant, subject))) is not None:
+            return cached
+        return await asyncio.to_thread(self._guarded, tenant, subject)
 
     async def find(self, tenant: str, subject: str, generation: int) -> SubjectKey | None:
-        cached = self._cache.get((tenant, subject))
-        if cached is None and not self._path(tenant, subject).exists():
+        if (tenant, subject) not in self._cache and not self._path(tenant, subject).exists():
             return None
-        found = cached or await asyncio.to_thread(self._guarded, tenant, subject)
+        found = await self.key(tenant, subject)
         return found if found.generation == generation else None
 
     def _guarded(self, tenant: str, subject: str) -> SubjectKey:
         try:
             key = self._load_or_make(tenant, subject)
         except (OSError, ValueError, KeyError, InvalidTag) as error:
-            raise KeyUnavailable(f"the key directory {self._directory} cannot be used: {type(error).__name__}") from error
+            raise KeyUnavailable(
+                f"the key directory {self._directory} cannot be used: {type(error).__name__}"
+            ) from error
         self._cache[tenant, subject] = key
         return key
 

@@ -7,13 +7,16 @@ not write.
 
 import msgspec
 
+from agentmemory_sidecar.memory.ledger import Made
 from agentmemory_sidecar.memory.window import Turn
 
 FORMAT = 1
 KEPT_STEPS = 32
 """Step and patch ids kept to tell a lost answer from a refusal."""
 KEPT_REPLIES = 64
-"""Reply marks kept for Message Threads: far more than the steps of a thread that can still go on (5 minutes idle)."""
+"""Replies kept by their marks: more than the steps of a thread that can still go on (Claude drops it after 5 minutes)."""
+KEPT_OPENINGS = 64
+"""Replies kept that began a conversation, beyond the newest ones."""
 
 
 class UnknownFormat(Exception):
@@ -84,8 +87,8 @@ class Item(msgspec.Struct, omit_defaults=True):
     """How many ledger entries belong to the committed conversation."""
     steps: list[str] = []
     last: LastStep | None = None
-    replies: list[tuple[str, str]] = []
-    """(reply id, mark that includes it), oldest first."""
+    replies: list[Made] = []
+    """The newest replies and the openings, oldest first."""
     outbox: list[Outgoing] = []
     patches: list[OutgoingPatch] = []
     patch_seq: int = 0
@@ -103,7 +106,13 @@ class Item(msgspec.Struct, omit_defaults=True):
 
     def mark_of_reply(self, message_id: str) -> str:
         """The mark to continue a thread from; empty when the reply is not one of ours."""
-        return next((mark for name, mark in reversed(self.replies) if name == message_id), "")
+        return next((reply.mark for reply in reversed(self.replies) if reply.id == message_id), "")
+
+    def remember(self, reply: Made) -> None:
+        """Add a reply and let the oldest go that nothing needs any more."""
+        replies = [*self.replies, reply]
+        recent, older = replies[-KEPT_REPLIES:], replies[:-KEPT_REPLIES]
+        self.replies = [reply for reply in older if reply.opening][-KEPT_OPENINGS:] + recent
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -19,21 +19,37 @@ Claim = tuple[str, str]
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one step put in. Bytes are kept exactly as sent."""
+    """What one step put in, or that it put in nothing. Bytes are kept exactly as sent."""
 
     key: str
+    """Unique in the conversation: the mark, or the mark and a number where one prefix was begun again."""
+    mark: str
     """Mark of the client's messages up to and with the one that the text stands behind."""
     ordinal: int
     """Place in the conversation's ledger, from 1."""
     step: str
     text: bytes = b""
-    """One JSON text block, for the end of the message; empty when only history was put in."""
+    """One JSON text block, for the end of the message; empty when only history, or nothing, was put in."""
     system: bool = False
     """The text stands in a system message of its own behind the message, not in the message."""
     history: bytes = b""
     """JSON messages joined by commas, put before the first message; empty for none."""
     tokens: int = 0
     claims: tuple[Claim, ...] = ()
+
+
+class Made(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A committed reply, and what its prompt held at its end. It tells branches apart that begin with the same words."""
+
+    id: str
+    mark: str
+    """The mark that includes the reply."""
+    after: str
+    """The mark of the client's messages it answered."""
+    entry: str = ""
+    """Key of the entry that stood there; empty for none."""
+    opening: bool = False
+    """The request showed no earlier reply: a conversation began here."""
 
 
 def pack(entry: Entry) -> bytes:
@@ -60,24 +76,43 @@ class Replay:
         return {pointer: value for entry in self.entries for pointer, value in entry.claims}
 
 
-def replayed(request: MessagesRequest, ledger: Mapping[str, Entry]) -> Replay:
-    """The entries whose key is a mark of this request's chain. None where Claude holds the history itself."""
+def replayed(request: MessagesRequest, ledger: Mapping[str, Entry], made: Iterable[Made]) -> Replay:
+    """The entries that this request's prefix carries. None where Claude holds the history itself.
+
+    Where several conversations began with the same words, the reply that follows tells which entry (or none) stood there;
+    where none follows, it is the newest.
+    """
     if not ledger or request.continues_thread:
         return Replay()
+    candidates: dict[str, list[Entry]] = {}
+    for entry in ledger.values():
+        candidates.setdefault(entry.mark, []).append(entry)
+    own = {mark for row in request.chain.marks for mark in row}
+    chosen = {reply.after: reply.entry for reply in made if reply.mark in own}
     seen: list[Entry] = []
-    taken: set[str] = set()
     for row in request.chain.marks:
         for mark in row:
-            if mark in ledger and mark not in taken:
-                taken.add(mark)
-                seen.append(ledger[mark])
+            if found := candidates.pop(mark, None):
+                if mark in chosen:
+                    seen += [entry for entry in found if entry.key == chosen[mark]]
+                else:
+                    seen.append(max(found, key=lambda entry: entry.ordinal))
     return Replay(tuple(seen))
 
 
-def known_prefix(request: MessagesRequest, marks: Iterable[str]) -> bool:
+def is_known(request: MessagesRequest, ledger: Mapping[str, Entry], made: Iterable[Made]) -> bool:
     """Whether the request goes on from anything this conversation has seen."""
     own = {mark for row in request.chain.marks for mark in row}
-    return not own.isdisjoint(marks)
+    return any(entry.mark in own for entry in ledger.values()) or any(reply.mark in own for reply in made)
+
+
+def variant_key(mark: str, ledger: Mapping[str, Entry]) -> str:
+    """A key that is not taken: the mark itself where it is the first."""
+    number, key = 1, mark
+    while key in ledger:
+        number += 1
+        key = f"{mark}.{number}"
+    return key
 
 
 def assemble(request: MessagesRequest, entries: Iterable[Entry]) -> bytes:
@@ -91,10 +126,8 @@ def assemble(request: MessagesRequest, entries: Iterable[Entry]) -> bytes:
     for entry in entries:
         if entry.history:
             histories.append(entry.history)
-        if not entry.text:
-            continue
-        place = request.chain.find(entry.key)
-        if place is None:
+        place = request.chain.find(entry.mark)
+        if place is None or not entry.text:
             continue
         index, block = place
         if entry.system:

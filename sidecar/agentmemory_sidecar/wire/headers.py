@@ -17,13 +17,12 @@ def _travelling(headers: Iterable[tuple[str, str]], without: frozenset[str]) -> 
     return [(k, v) for k, v in pairs if (low := k.lower()) not in without and low not in named]
 
 
-def to_upstream(headers: Iterable[tuple[str, str]], *, parsed: bool) -> list[tuple[str, str]]:
-    """The client's headers for Claude. With ``parsed`` we read the reply, so it must come unencoded, and the body is
-    sent decoded."""
-    if not parsed:
-        return _travelling(headers, _HOP_BY_HOP)
-    kept = _travelling(headers, _HOP_BY_HOP | {"accept-encoding", "content-encoding"})
-    return [*kept, ("accept-encoding", "identity")]
+def to_upstream(headers: Iterable[tuple[str, str]], *, decoded: bool, read: bool) -> list[tuple[str, str]]:
+    """The client's headers for Claude. ``decoded``: the body goes out without its content encoding. ``read``: we read the
+    reply, so it must come unencoded."""
+    without = _HOP_BY_HOP | ({"content-encoding"} if decoded else set()) | ({"accept-encoding"} if read else set())
+    kept = _travelling(headers, without)
+    return [*kept, ("accept-encoding", "identity")] if read else kept
 
 
 def to_client(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

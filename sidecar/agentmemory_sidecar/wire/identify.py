@@ -9,15 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import msgspec
 
 from agentmemory_sidecar.stores.protocols import ROOT
 from agentmemory_sidecar.wire.errors import ambiguous_session
 
-MAX_ID = 256
-"""Characters a session, agent, user or project id may have."""
+MAX_ID = 200
+"""Bytes a session, agent, user or project id may have, percent-encoded: three of them are parts of an object's key, and
+S3 takes keys of 1,024 bytes."""
 
 CLAUDE_CODE_SESSION = "x-claude-code-session-id"
 CLAUDE_CODE_AGENT = "x-claude-code-agent-id"
@@ -208,8 +209,8 @@ def _first(headers: Mapping[str, str], names: Sequence[str]) -> str:
 
 def checked(value: str, what: str) -> str:
     """An id as it is, or a 400 that says why it cannot be one."""
-    if len(value) > MAX_ID:
-        raise ambiguous_session(f"The {what} has {len(value)} characters; at most {MAX_ID} are allowed.")
+    if len(value) * 12 > MAX_ID and (size := len(quote(value, safe=""))) > MAX_ID:
+        raise ambiguous_session(f"The {what} has {size} bytes, percent-encoded; at most {MAX_ID} are allowed.")
     if any(ord(character) < 32 or ord(character) == 127 for character in value):
         raise ambiguous_session(f"The {what} has control characters.")
     return value

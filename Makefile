@@ -1,0 +1,47 @@
+# Every target sets up what it needs. PYTHON must be 3.11 or newer.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: run test e2e lint bench format generated clean help
+.DEFAULT_GOAL := help
+
+help: ## show this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "agentmemory needs Python 3.11 or newer; name one with PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+run: $(READY) ## a conversation that survives kills, then a sidecar that keeps serving (ONCE=1 ends it there)
+	@$(BIN)/python -m examples.demo $(if $(ONCE),--once)
+
+test: $(READY) ## all tests against real stores and real clients
+	@bash tests/prepare
+	$(BIN)/python -m pytest
+
+lint: $(READY) ## ruff, mypy, import contracts, generated files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m agentmemory_sidecar.resource.docs --check
+
+format: $(READY) ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+generated: $(READY) ## write generated files anew
+	$(BIN)/python -m agentmemory_sidecar.resource.docs
+
+e2e: $(READY) ## drills on kind
+	@bash e2e/run
+
+bench: $(READY) ## the sidecar beside a bare pass-through and LiteLLM's proxy
+	$(BIN)/python -m bench.proxy
+
+clean: ## remove environments and caches
+	rm -rf .venv .venvs .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

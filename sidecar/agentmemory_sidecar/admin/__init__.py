@@ -1,0 +1,1 @@
+"""What an operator of the sidecar may ask and change: on a port of its own, with a token."""

@@ -1,0 +1,205 @@
+"""Sessions as people look at them: list, show, history, export; and a state changed by hand, under its version."""
+
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from agentmemory_sidecar.archive.blobs import BlobReader, Drafts
+from agentmemory_sidecar.archive.reader import Record, RecordReader
+from agentmemory_sidecar.archive.record import Payload
+from agentmemory_sidecar.memory import links
+from agentmemory_sidecar.memory.admin_patch import from_json_patch, from_merge_patch
+from agentmemory_sidecar.memory.item import KEPT_STEPS, Item, pack, unpack
+from agentmemory_sidecar.memory.state import Patch, PatchError, apply, empty, from_json
+from agentmemory_sidecar.memory.tokens import estimate
+from agentmemory_sidecar.step import build
+from agentmemory_sidecar.step.services import Services
+from agentmemory_sidecar.stores.protocols import (
+    ROOT,
+    Conversation,
+    ObjectStore,
+    StaleWrite,
+    StoreUnavailable,
+    Versions,
+)
+
+TRIES = 5
+
+
+class NoSuchSession(Exception):
+    """Nothing was ever saved under this id."""
+
+
+class VersionMoved(Exception):
+    """The state is no longer the one the change was made for."""
+
+    def __init__(self, current: int) -> None:
+        super().__init__(f"the state is at version {current} now; read it again")
+        self.current = current
+
+
+@dataclass(frozen=True, slots=True)
+class SessionState:
+    state: dict[str, Any]
+    version: int
+
+
+class Sessions:
+    """Every method raises StoreUnavailable where a store is away."""
+
+    def __init__(self, services: Services, records: ObjectStore) -> None:
+        self._services = services
+        self._tenant = services.config.tenant
+        blobs = BlobReader(self._tenant, services.keys, services.blobs, services.state)
+        self._blobs = blobs
+        self._reader = RecordReader(records, services.state, services.keys, blobs)
+
+    def _conversation(self, session: str, agent: str = ROOT) -> Conversation:
+        return Conversation(self._tenant, session, agent)
+
+    async def page(self, subject: str, after: str, limit: int) -> dict[str, Any]:
+        """Sessions with their subjects, a page at a time."""
+        found = await self._services.state.sessions(self._tenant, subject=subject, after=after, limit=limit)
+        rows = [await self._row(session, of) for of, session in found.rows]
+        return {"sessions": rows, "next": found.next}
+
+    async def _row(self, session: str, subject: str) -> dict[str, Any]:
+        stored = await self._services.state.read(self._conversation(session))
+        item = unpack(stored.body)
+        return {
+            "session": session,
+            "subject": subject,
+            "steps": stored.versions.turn,
+            "version": stored.versions.version,
+            "updated_at": item.updated_at,
+            "state_tokens": estimate(item.state.decode()),
+        }
+
+    async def show(self, session: str) -> dict[str, Any]:
+        """One session: its conversations, its state and what waits."""
+        agents = await self._services.state.agents(self._tenant, session)
+        if not agents:
+            raise NoSuchSession(session)
+        conversations = []
+        for agent in agents:
+            stored = await self._services.state.read(self._conversation(session, agent))
+            item = unpack(stored.body)
+            conversations.append({
+                "agent": agent,
+                "steps": stored.versions.turn,
+                "version": stored.versions.version,
+                "bytes": len(stored.body),
+                "window": [msgspec.to_builtins(turn) for turn in item.window],
+                "ledger": len(stored.ledger),
+                "outbox": len(item.outbox),
+                "patches": len(item.patches),
+                "conflicts": [
+                    {"source": conflict.source, "version": conflict.at_version,
+                     "operations": msgspec.json.decode(conflict.operations)}
+                    for conflict in item.conflicts
+                ],
+                "created_at": item.created_at,
+                "updated_at": item.updated_at,
+            })  # fmt: skip
+        stored = await self._services.state.read(self._conversation(session))
+        item = unpack(stored.body)
+        state = from_json(item.state, region=self._services.config.region)
+        return {"session": session, "subject": item.subject, "state": state, "conversations": conversations}
+
+    async def state(self, session: str) -> SessionState:
+        """The state object with its big values read back in. Raises NoSuchSession."""
+        stored = await self._services.state.read(self._conversation(session))
+        if not stored.body:
+            raise NoSuchSession(session)
+        item = unpack(stored.body)
+        state = from_json(item.state, region=self._services.config.region)
+        if names := links.keys(state):
+            found = await self._blobs.read(self._conversation(session), item.subject, names)
+            state = links.resolve(state, found)
+        return SessionState(state, stored.versions.version)
+
+    async def patch(self, session: str, body: bytes, *, json_patch: bool, expect: int | None) -> SessionState:
+        """Change the state by hand. ``expect`` None: whatever the version is; 0: only if there is none yet.
+
+        Raises PatchError, VersionMoved.
+        """
+        conversation = self._conversation(session)
+        patch_id = f"admin-{secrets.token_hex(8)}"
+        for _ in range(TRIES):
+            stored = await self._services.state.read(conversation)
+            item = unpack(stored.body)
+            if patch_id in item.steps:
+                return SessionState(from_json(item.state, region=self._services.config.region), stored.versions.version)
+            if expect is not None and stored.versions.version != expect:
+                raise VersionMoved(stored.versions.version)
+            before = from_json(item.state, region=self._services.config.region)
+            before = before or empty(item.user, self._services.config.schema_version)
+            make = from_json_patch if json_patch else from_merge_patch
+            patch = make(body, patch_id, before)
+            state = apply(before, patch)
+            try:
+                await self._write(conversation, item, stored.versions, state, patch)
+            except StaleWrite:
+                continue
+            except StoreUnavailable as error:
+                if error.definite:
+                    raise
+                continue
+            return SessionState(state, stored.versions.version + 1)
+        raise StoreUnavailable("state", "the session kept changing while its state was patched", definite=False)
+
+    async def _write(
+        self, conversation: Conversation, item: Item, read: Versions, state: dict[str, Any], patch: Patch
+    ) -> None:
+        services, config = self._services, self._services.config
+        subject = item.subject or f"session:{conversation.session}"
+        key = await services.keys.key(self._tenant, subject)
+        drafts = Drafts(self._tenant, key)
+        place = build.Place(conversation, config.region, key, services.now())
+        new = Versions(read.turn, read.version + 1)
+        if not build.set_state(item, state, config.blob_threshold_bytes, drafts):
+            raise PatchError(f"a state of more than {build.STATE_LIMIT} bytes", "", "keep less, or in fewer words")
+        if not item.subject:
+            await services.state.index(self._tenant, subject, conversation.session)
+        item.subject, item.updated_at, item.created_at = subject, place.now, item.created_at or place.now
+        item.steps = [*item.steps, patch.id][-KEPT_STEPS:]
+        payload = Payload(
+            step=patch.id, patch=build.linked(msgspec.to_builtins(patch), config.blob_threshold_bytes, drafts)
+        )
+        record = build.add_record(item, place, "patch", payload, new, drafts.keys)
+        spilled: list[Any] = []
+        body = build.shrink(item, spilled.append, drafts)
+        await drafts.write(services.blobs, services.blob_health, services.state, conversation)
+        for outgoing in spilled:
+            await services.state.put_chunks(conversation, outgoing.key, outgoing.data)
+        if drafts.waiting:
+            item.blobs = [*item.blobs, *drafts.waiting]
+            body = pack(item)
+        await services.state.write(
+            conversation, body, expect=read, new=new, pending=item.pending, ttl_s=services.state_ttl_s
+        )
+        services.archiver.submit(conversation, [record])
+        try:
+            await services.hot.drop(conversation)
+        except StoreUnavailable:
+            services.hot_health.failed()
+
+    async def history(self, session: str, agent: str = ROOT) -> AsyncIterator[Record]:
+        """The records of one conversation, oldest first. Raises NoSuchSession."""
+        stored = await self._services.state.read(self._conversation(session, agent))
+        if not stored.body:
+            raise NoSuchSession(session)
+        async for record in self._reader.records(self._conversation(session, agent), unpack(stored.body)):
+            yield record
+
+    async def export(self, session: str) -> AsyncIterator[tuple[str, Record]]:
+        """(agent, record) of the whole session, with every blob read back in. Raises NoSuchSession."""
+        agents = await self._services.state.agents(self._tenant, session)
+        if not agents:
+            raise NoSuchSession(session)
+        for agent in agents:
+            async for record in self.history(session, agent):
+                yield agent, await self._reader.whole(self._conversation(session, agent), record)

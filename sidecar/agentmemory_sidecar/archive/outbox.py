@@ -1,0 +1,184 @@
+"""The way from a state item's outbox into the archive.
+
+A committed step's record lies sealed in the item; from there any sweeper writes the same bytes under the same key, so
+carrying a record twice is harmless and none is lost with the process that made it. What is carried is taken out of the
+item by the conversation's next commit, or by the sweep once the conversation is quiet.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Protocol
+
+from agentmemory_sidecar.archive.record import hash_of
+from agentmemory_sidecar.memory.item import Item, Outgoing, pack, unpack
+from agentmemory_sidecar.stores.protocols import (
+    AlreadyWritten,
+    Conversation,
+    ObjectStore,
+    StaleWrite,
+    StateStore,
+    StoreUnavailable,
+)
+
+log = logging.getLogger(__name__)
+
+BATCH = 64
+"""Records carried in one call."""
+QUEUE = 1_000
+"""Records that wait in memory at the most; the rest is found again in the state tier."""
+REMEMBERED = 10_000
+"""Conversations of which it is known how far they are archived."""
+
+
+class PatchApplier(Protocol):
+    async def apply(self, conversation: Conversation) -> None:
+        """Apply the conversation's outgoing patches to their targets. Raises StoreUnavailable."""
+        ...
+
+
+class Archiver:
+    """Carries records in the background, and sweeps what other processes left behind."""
+
+    def __init__(
+        self,
+        tenant: str,
+        records: ObjectStore,
+        blobs: ObjectStore,
+        state: StateStore,
+        patches: PatchApplier,
+        *,
+        state_ttl_s: int | None,
+        longest_pause_s: float = 30.0,
+    ) -> None:
+        self._tenant = tenant
+        self._records, self._blobs, self._state, self._patches = records, blobs, state, patches
+        self._ttl = state_ttl_s
+        self._longest_pause = longest_pause_s
+        self._queue: asyncio.Queue[tuple[Conversation, Outgoing]] = asyncio.Queue(QUEUE)
+        self._archived: OrderedDict[Conversation, int] = OrderedDict()
+        self._busy: dict[Conversation, int] = {}
+
+    def submit(self, conversation: Conversation, records: Sequence[Outgoing]) -> None:
+        """Carry these soon. Never waits: what does not fit is left to the sweep."""
+        for record in records:
+            try:
+                self._queue.put_nowait((conversation, record))
+            except asyncio.QueueFull:
+                return
+
+    def archived(self, conversation: Conversation) -> int:
+        """The sequence up to which this conversation's records are known to be in the archive."""
+        return self._archived.get(conversation, 0)
+
+    def enter(self, conversation: Conversation) -> None:
+        """A step of this conversation runs here: the sweep leaves it alone."""
+        self._busy[conversation] = self._busy.get(conversation, 0) + 1
+
+    def leave(self, conversation: Conversation) -> None:
+        if (left := self._busy[conversation] - 1) > 0:
+            self._busy[conversation] = left
+        else:
+            del self._busy[conversation]
+
+    async def run(self) -> None:
+        """Carry what is submitted, until cancelled. While the archive is away it tries again with growing pauses."""
+        pause = 0.0
+        while True:
+            batch = [await self._queue.get()]
+            while len(batch) < BATCH and not self._queue.empty():
+                batch.append(self._queue.get_nowait())
+            while True:
+                try:
+                    await self._carry(batch)
+                    pause = 0.0
+                    break
+                except StoreUnavailable as error:
+                    pause = min(max(pause * 2, 0.5), self._longest_pause)
+                    log.warning("archive away, %d records wait, next try in %.1f s (%s)",
+                                len(batch) + self._queue.qsize(), pause, error.store)  # fmt: skip
+                    await asyncio.sleep(pause)
+
+    async def drain(self) -> None:
+        """Carry what is queued now, once. Raises StoreUnavailable."""
+        batch = [self._queue.get_nowait() for _ in range(self._queue.qsize())]
+        if batch:
+            await self._carry(batch)
+
+    async def sweep_for_ever(self, every_s: float) -> None:
+        """Sweep now and then, until cancelled."""
+        while True:
+            try:
+                await self.sweep()
+            except StoreUnavailable as error:
+                log.warning("sweep postponed: %s away", error.store)
+            await asyncio.sleep(every_s)
+
+    async def sweep(self) -> int:
+        """Carry and take out what waits in the items of quiet conversations; returns how many were looked at."""
+        waiting = await self._state.pending(self._tenant)
+        for conversation in waiting:
+            if conversation not in self._busy:
+                await self._settle(conversation)
+        return len(waiting)
+
+    async def _settle(self, conversation: Conversation) -> None:
+        stored = await self._state.read(conversation)
+        item = unpack(stored.body)
+        if not stored.body or not item.pending:
+            return
+        if item.patches:
+            await self._patches.apply(conversation)
+            stored = await self._state.read(conversation)
+            item = unpack(stored.body)
+        await self._carry([(conversation, record) for record in item.outbox])
+        await self._move_blobs(conversation, item.blobs)
+        spilled = [record.key for record in item.outbox if not record.data]
+        done = Item(**{**{name: getattr(item, name) for name in Item.__struct_fields__}, "outbox": [], "blobs": []})
+        try:
+            # What the item means stays as it was, so its versions do too: this only takes out what was carried.
+            await self._state.write(
+                conversation,
+                pack(done),
+                expect=stored.versions,
+                new=stored.versions,
+                pending=done.pending,
+                ttl_s=self._ttl,
+            )
+        except StaleWrite:
+            return
+        for name in (*spilled, *item.blobs):
+            await self._state.delete_chunks(conversation, name)
+
+    async def _carry(self, batch: Sequence[tuple[Conversation, Outgoing]]) -> None:
+        objects: dict[str, bytes] = {}
+        for conversation, record in batch:
+            data = record.data or await self._state.get_chunks(conversation, record.key)
+            if data is not None:
+                objects[record.key] = data
+        try:
+            await self._records.put(objects)
+        except AlreadyWritten:
+            await self._fork(objects)
+        for conversation, record in batch:
+            self._archived[conversation] = max(record.seq, self._archived.get(conversation, 0))
+            self._archived.move_to_end(conversation)
+        while len(self._archived) > REMEMBERED:
+            self._archived.popitem(last=False)
+
+    async def _fork(self, objects: dict[str, bytes]) -> None:
+        """A key holds other bytes: the state tier was put back to an earlier time and the chain went on twice. Both are
+        kept; ``audit verify`` names the fork."""
+        for key, data in objects.items():
+            try:
+                await self._records.put({key: data})
+            except AlreadyWritten:
+                log.error("archive chain forked at a record; the second one is kept beside the first")
+                await self._records.put({f"{key}.fork-{hash_of(data)[:16]}": data})
+
+    async def _move_blobs(self, conversation: Conversation, names: Sequence[str]) -> None:
+        for name in names:
+            data = await self._state.get_chunks(conversation, name)
+            if data is not None:
+                await self._blobs.put({name: data})

@@ -1,0 +1,83 @@
+"""Finding a sidecar that runs on this machine: it leaves its address and its admin token in its data directory."""
+
+import json
+import os
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+
+FILE = "sidecar.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A sidecar on this machine. The file that says so is readable by its owner alone: it holds the token."""
+
+    name: str
+    url: str
+    admin: str
+    token: str
+    pid: int
+
+    @property
+    def alive(self) -> bool:
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        return True
+
+
+def data_home() -> Path:
+    """Where data directories lie if none is given: ``$AGENTMEMORY_HOME``, or the user's data directory."""
+    if home := os.environ.get("AGENTMEMORY_HOME"):
+        return Path(home)
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "agentmemory"
+
+
+def data_dir(namespace: str, name: str) -> Path:
+    return data_home() / f"{namespace}.{name}"
+
+
+def announce(directory: Path, running: Running) -> None:
+    """Leave the file, whole, for the owner alone."""
+    handle, name = tempfile.mkstemp(dir=directory)
+    with os.fdopen(handle, "w") as file:
+        json.dump(asdict(running), file)
+    Path(name).replace(directory / FILE)
+
+
+def withdraw(directory: Path) -> None:
+    (directory / FILE).unlink(missing_ok=True)
+
+
+def read(directory: Path) -> Running | None:
+    """The sidecar of this data directory, if it runs."""
+    try:
+        running = Running(**json.loads((directory / FILE).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+    return running if running.alive else None
+
+
+def find(directory: Path | None) -> Running:
+    """The one sidecar that is meant. Raises UsageError (exit 2) where there is none or more than one."""
+    if directory is not None:
+        running = read(directory)
+        if running is None:
+            raise click.UsageError(f"no sidecar runs on {directory}; start one with `agentmemory up -f FILE`")
+        return running
+    home = data_home()
+    candidates = sorted(home.iterdir()) if home.is_dir() else []
+    alive = [running for candidate in candidates if (running := read(candidate)) is not None]
+    if not alive:
+        raise click.UsageError("no sidecar runs on this machine; start one with `agentmemory up -f FILE`")
+    if len(alive) > 1:
+        names = ", ".join(running.name for running in alive)
+        raise click.UsageError(f"several sidecars run here ({names}); say which with -f FILE or --data DIR")
+    return alive[0]

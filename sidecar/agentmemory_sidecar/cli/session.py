@@ -1,0 +1,162 @@
+"""``agentmemory session``: what the sidecar of this machine remembers, asked over its admin API."""
+
+import json
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agentmemory_sidecar.cli.output import table
+from agentmemory_sidecar.cli.resource import data_directory
+from agentmemory_sidecar.cli.running import Running, find
+
+F = Callable[..., Any]
+
+
+def common(command: F) -> F:
+    """The options of every subcommand."""
+    options = [
+        click.option("-f", "--file", type=click.Path(path_type=Path), help="The resource whose sidecar is meant."),
+        click.option("--data", type=click.Path(path_type=Path), help="The sidecar's data directory."),
+        click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+class Api:
+    """The admin API of a running sidecar. What it refuses becomes a ClickException with its message."""
+
+    def __init__(self, file: Path | None, data: Path | None) -> None:
+        self._running: Running = find(data_directory(file, data))
+
+    def get(self, path: str) -> Any:
+        return json.loads(b"".join(self._read(path)))
+
+    def lines(self, path: str) -> Iterator[Any]:
+        for line in self._read(path):
+            yield json.loads(line)
+
+    def _read(self, path: str) -> Iterator[bytes]:
+        request = urllib.request.Request(  # noqa: S310 - the address is our own file's
+            self._running.admin + path, headers={"authorization": f"Bearer {self._running.token}"}
+        )
+        try:
+            with urllib.request.urlopen(request) as response:  # noqa: S310
+                yield from response
+        except urllib.error.HTTPError as error:
+            message = json.loads(error.read())["error"]["message"]
+            kind = click.UsageError if error.code in (400, 404) else click.ClickException
+            raise kind(message) from error
+        except urllib.error.URLError as error:
+            raise click.ClickException(f"the sidecar does not answer: {error.reason}") from error
+
+
+def quoted(session: str) -> str:
+    return urllib.parse.quote(session, safe="")
+
+
+@click.group()
+def session() -> None:
+    """Look at what sessions remember."""
+
+
+@session.command("list")
+@common
+@click.option("--subject", default="", help="Only of this data subject (user:ID or session:ID).")
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 1000))
+def list_(file: Path | None, data: Path | None, output: str, subject: str, limit: int) -> None:
+    """List sessions."""
+    api = Api(file, data)
+    rows: list[dict[str, Any]] = []
+    after = ""
+    while len(rows) < limit:
+        query = urllib.parse.urlencode({"subject": subject, "after": after, "limit": min(100, limit - len(rows))})
+        page = api.get(f"/v1/sessions?{query}")
+        rows += page["sessions"]
+        if not (after := page["next"]):
+            break
+    if output == "json":
+        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    columns = ["session", "subject", "steps", "version", "state tokens", "updated"]
+    click.echo(table(columns, [
+        [row["session"], row["subject"], row["steps"], row["version"], row["state_tokens"], moment(row["updated_at"])]
+        for row in rows
+    ], empty="no session yet"))  # fmt: skip
+
+
+@session.command()
+@common
+@click.argument("session_id")
+def show(file: Path | None, data: Path | None, output: str, session_id: str) -> None:
+    """Show one session: its state, its latest turns, what waits."""
+    found = Api(file, data).get(f"/v1/sessions/{quoted(session_id)}")
+    if output == "json":
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    click.echo(f"session  {found['session']}\nsubject  {found['subject']}\n")
+    columns = ["agent", "steps", "version", "bytes", "ledger", "outbox", "conflicts", "updated"]
+    click.echo(table(columns, [
+        [c["agent"], c["steps"], c["version"], c["bytes"], c["ledger"], c["outbox"], len(c["conflicts"]),
+         moment(c["updated_at"])]
+        for c in found["conversations"]
+    ]))  # fmt: skip
+    click.echo("\nstate")
+    click.echo(json.dumps(found["state"], indent=2, ensure_ascii=False))
+    click.echo("\nlatest turns")
+    for conversation in found["conversations"]:
+        for turn in conversation["window"]:
+            for one in turn.get("lines", []):
+                text = " ".join(str(one.get("text") or one.get("name") or "").split())
+                click.echo(f"  {conversation['agent'][:12]:12}  {one.get('kind', ''):12}  {text[:100]}")
+
+
+@session.command()
+@common
+@click.argument("session_id")
+@click.option("--agent", default="root", show_default=True, help="Which agent's conversation.")
+def history(file: Path | None, data: Path | None, output: str, session_id: str, agent: str) -> None:
+    """List the steps of a session as the archive has them."""
+    query = urllib.parse.urlencode({"agent": agent})
+    records = list(Api(file, data).lines(f"/v1/sessions/{quoted(session_id)}/history?{query}"))
+    if output == "json":
+        click.echo(json.dumps(records, indent=2, ensure_ascii=False))
+        return
+    columns = ["seq", "at", "kind", "turn", "version", "stop", "in", "out", "injected", "what"]
+    click.echo(table(columns, [_history_row(record) for record in records], empty="no record yet"))
+
+
+def _history_row(record: dict[str, Any]) -> list[Any]:
+    payload = record["payload"] or {}
+    response, usage = payload.get("response") or {}, payload.get("usage") or {}
+    receipt = (payload.get("injected") or {}).get("receipt") or {}
+    what = payload.get("outcome") or ("(erased)" if record["payload"] is None else payload.get("model", ""))
+    return [
+        record["seq"], moment(record["at"]), record["kind"], record["turn"], record["version"],
+        response.get("stop_reason", ""), usage.get("input_tokens", ""), usage.get("output_tokens", ""),
+        receipt.get("injected-tokens", ""), what,
+    ]  # fmt: skip
+
+
+@session.command()
+@common
+@click.argument("session_id")
+def export(file: Path | None, data: Path | None, output: str, session_id: str) -> None:
+    """Print every record of a session with all its content, blobs included (JSON Lines; one array with -o json)."""
+    records = Api(file, data).lines(f"/v1/sessions/{quoted(session_id)}/export")
+    if output == "json":
+        click.echo(json.dumps(list(records), indent=2, ensure_ascii=False))
+        return
+    for record in records:
+        click.echo(json.dumps(record, ensure_ascii=False))
+
+
+def moment(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds)) if seconds else ""

@@ -1,0 +1,106 @@
+"""Claude over HTTP: requests go out as they are, answers come back chunk by chunk."""
+
+import asyncio
+import ssl
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
+
+from agentmemory_sidecar.resource.config import UpstreamConfig
+from agentmemory_sidecar.step.exchange import Headers, UpstreamFailed
+
+_BROKEN = (aiohttp.ClientError, asyncio.TimeoutError, OSError, zlib.error)
+
+
+class HttpResponse:
+    """An answer that is arriving. With ``plain`` an encoded body is decoded, for we must read it."""
+
+    def __init__(self, response: aiohttp.ClientResponse, idle_s: float, *, plain: bool) -> None:
+        self._response = response
+        self._idle_s = idle_s
+        self.status = response.status
+        encoding = response.headers.get("content-encoding", "identity").lower() if plain else "identity"
+        if encoding not in ("identity", "gzip", "deflate"):
+            raise UpstreamFailed(f"its answer is encoded as {encoding[:20]}, though it was asked for identity")
+        self._decoder = None if encoding == "identity" else zlib.decompressobj(wbits=47)
+        self.headers: Headers = [
+            (name, value)
+            for name, value in response.headers.items()
+            if self._decoder is None or name.lower() != "content-encoding"
+        ]
+
+    @property
+    def content_type(self) -> str:
+        return self._response.content_type
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._response.content.iter_any():
+                yield self._decoder.decompress(chunk) if self._decoder else chunk
+        except _BROKEN as error:
+            raise failure(error, self._idle_s) from error
+
+    async def read(self) -> bytes:
+        return b"".join([chunk async for chunk in self.chunks()])
+
+
+def failure(error: BaseException, idle_s: float) -> UpstreamFailed:
+    """An error of the HTTP client as what it means; its text names hosts and reasons, never a body."""
+    if isinstance(error, aiohttp.ServerTimeoutError | asyncio.TimeoutError) and not isinstance(
+        error, aiohttp.ConnectionTimeoutError
+    ):
+        return UpstreamFailed("time-out", idle_s)
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return UpstreamFailed(f"connection to {error.host}:{error.port} failed")
+    return UpstreamFailed(type(error).__name__)
+
+
+class HttpUpstream:
+    """Connections to Claude, kept and used again."""
+
+    def __init__(self, config: UpstreamConfig) -> None:
+        self._base = config.url.rstrip("/")
+        self._idle_s = config.idle_timeout_s
+        # No limit on connections: what an agent opens towards us it may open towards Claude.
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=_context(config), keepalive_timeout=60),
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=config.connect_timeout_s, sock_read=config.idle_timeout_s
+            ),
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+        )
+
+    @asynccontextmanager
+    async def send(
+        self, method: str, path: str, query: str, headers: Headers, body: bytes | AsyncIterator[bytes], *, plain: bool
+    ) -> AsyncIterator[HttpResponse]:
+        url = URL(f"{self._base}{path}?{query}" if query else f"{self._base}{path}", encoded=True)
+        try:
+            response = await self._session.request(
+                method, url, headers=CIMultiDict(headers), data=body or None, allow_redirects=False
+            )
+        except _BROKEN as error:
+            raise failure(error, self._idle_s) from error
+        try:
+            yield HttpResponse(response, self._idle_s, plain=plain)
+        except BaseException:
+            # The body was not read to its end: this connection cannot be used again, and Claude should stop.
+            response.close()
+            raise
+        else:
+            response.release()
+
+    async def close(self) -> None:
+        await self._session.close()
+
+
+def _context(config: UpstreamConfig) -> ssl.SSLContext | bool:
+    if config.tls is None:
+        return True
+    return ssl.create_default_context(cadata=config.tls.ca_pem or None)

@@ -1,0 +1,36 @@
+"""What the sidecar counts. Names are stable; labels never hold an id or a user's text."""
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+
+class Metrics:
+    """One sidecar's counters, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+
+        def counter(name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
+            return Counter(f"agentmemory_{name}", text, labels, registry=self.registry)
+
+        self.requests = counter("requests", "Requests by class.", ("request_class",))
+        self.turns = counter("steps", "Steps that Claude answered, by what became of them.", ("outcome",))
+        self.failed = counter("failed_steps", "Steps that ended in an error of ours.", ("reason",))
+        self.refused = counter("refused_steps", "Steps refused because their session was busy.")
+        self.fenced = counter("fenced_steps", "Steps whose session was written by another turn meanwhile.")
+        self.takeovers = counter("lock_takeovers", "Locks taken over from a holder that had stopped renewing.")
+        self.degraded = counter("degraded_steps", "Steps that ran without the hot tier.")
+        self.state_unavailable = counter("state_unavailable", "Calls that the state tier did not answer.")
+        self.repeated = counter("repeated_replies", "Stored replies told again instead of paid again.")
+        self.disconnected = counter("disconnects", "Clients that left before their reply was complete.")
+        self.no_identity = counter("requests_without_session", "Turns that no session could be found for.")
+        self.unreadable = counter(
+            "unreadable_requests", "Bodies that could not be read and were passed on as they came."
+        )
+        self.dropped_blocks = counter("thinking_may_drop", "Requests sent with leave to drop thinking blocks.")
+        self.injected_tokens = counter("injected_tokens", "Estimated tokens newly put into prompts.")
+        self.replayed_tokens = counter("replayed_tokens", "Estimated tokens repeated from the ledger.")
+        self.conflicts = counter("state_conflicts", "Patches kept as conflicts.")
+        self.seconds = Histogram(
+            "agentmemory_step_seconds", "Time of a whole step.", registry=self.registry,
+            buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600),
+        )  # fmt: skip

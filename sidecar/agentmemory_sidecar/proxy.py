@@ -1,0 +1,81 @@
+"""One request: found out what it is, then taken through a turn, replayed aside, or passed on."""
+
+import asyncio
+
+from agentmemory_sidecar.resource.agentmemory import OnDisconnect
+from agentmemory_sidecar.step.acknowledge import refuse
+from agentmemory_sidecar.step.aside import aside, pass_through
+from agentmemory_sidecar.step.exchange import Client, ClientGone, Inbound
+from agentmemory_sidecar.step.question import Question
+from agentmemory_sidecar.step.services import Flight, Services
+from agentmemory_sidecar.turn import run
+from agentmemory_sidecar.wire.errors import ApiError, too_large
+from agentmemory_sidecar.wire.identify import Endpoint, Identity, RequestClass, Route, identify, route
+from agentmemory_sidecar.wire.request import LIMIT, MessagesRequest, Unreadable, decode_body, parse, role
+
+
+async def handle(services: Services, inbound: Inbound, client: Client) -> None:
+    """Answer one request. Every error of ours reaches the client here, in the API's shape."""
+    where = route(inbound.path)
+    try:
+        if where.endpoint is Endpoint.OTHER or inbound.method != "POST":
+            services.metrics.requests.labels(RequestClass.PASSTHROUGH.value).inc()
+            await pass_through(services, inbound, where.path, client)
+            return
+        await _messages(services, inbound, where, client)
+    except ApiError as error:
+        await refuse(client, error)
+    except ClientGone:
+        services.metrics.disconnected.inc()
+
+
+async def _messages(services: Services, inbound: Inbound, where: Route, client: Client) -> None:
+    assert isinstance(inbound.body, bytes)
+    if len(inbound.body) > LIMIT:
+        raise too_large(LIMIT)
+    body = decode_body(inbound.body, inbound.headers.get("content-encoding", ""))
+    try:
+        request = parse(body)
+    except Unreadable:
+        services.metrics.unreadable.inc()
+        await pass_through(services, inbound, where.path, client)
+        return
+    who = identify_request(services, inbound, where, request)
+    services.metrics.requests.labels(who.request_class.value).inc()
+    if who.request_class is RequestClass.PASSTHROUGH:
+        services.metrics.no_identity.inc()
+        await pass_through(services, inbound, where.path, client)
+        return
+    question = Question(inbound, who, request, where.path)
+    if who.is_turn:
+        await _take_off(services, question, client)
+    else:
+        await aside(services, question, client)
+
+
+def identify_request(services: Services, inbound: Inbound, where: Route, request: MessagesRequest) -> Identity:
+    roles = [role(message) for message in request.messages]
+    return identify(
+        services.rules,
+        inbound.method,
+        where,
+        inbound.headers,
+        request.fields,
+        has_tools=len(request.raw("tools")) > len(b"[ ]"),
+        single_user_message=roles.count("user") == 1 and "assistant" not in roles,
+    )
+
+
+async def _take_off(services: Services, question: Question, client: Client) -> None:
+    """Run the step in a task of its own, so that a client that leaves does not tear it down in the middle of a write."""
+    flight = Flight()
+    flight.task = services.tasks.start(run(services, question, client, flight), "step")
+    services.flights.add(flight)
+    flight.task.add_done_callback(lambda _: services.flights.discard(flight))
+    try:
+        await asyncio.shield(flight.task)
+    except asyncio.CancelledError:
+        if services.config.on_disconnect is OnDisconnect.CANCEL:
+            flight.cancel()
+        services.metrics.disconnected.inc()
+        raise

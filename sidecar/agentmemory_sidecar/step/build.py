@@ -1,0 +1,147 @@
+"""The next item, from the one before and a finished step: what ``commit`` writes. No input or output here.
+
+Built again from a newer item when another writer was faster, so it takes everything it needs and changes nothing it got.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from agentmemory_sidecar.archive.blobs import Drafts
+from agentmemory_sidecar.archive.keys import SubjectKey
+from agentmemory_sidecar.archive.record import Header, Kind, Payload, encode, hash_of, key_of
+from agentmemory_sidecar.memory import links
+from agentmemory_sidecar.memory.item import (
+    ChainHead,
+    Conflict,
+    Item,
+    LastStep,
+    Outgoing,
+    OutgoingPatch,
+    pack,
+)
+from agentmemory_sidecar.memory.state import to_json
+from agentmemory_sidecar.memory.window import Turn, shortened
+from agentmemory_sidecar.step.question import Question
+from agentmemory_sidecar.stores.protocols import ROOT, Conversation, Versions
+from agentmemory_sidecar.wire.events import Reply
+
+ITEM_LIMIT = 44_000
+"""Bytes an item should stay below: far under DynamoDB's 400 KB, and cheap to write with every step."""
+STATE_LIMIT = 256_000
+"""Bytes the state object may have; a patch that would make it larger is kept as a conflict."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Whose item it is, and what seals its records."""
+
+    conversation: Conversation
+    region: str
+    key: SubjectKey
+    now: float
+
+    @property
+    def tenant(self) -> str:
+        return self.conversation.tenant
+
+
+def fresh_copy(item: Item) -> Item:
+    """A copy whose lists may be replaced and appended to."""
+    return copy.copy(item)
+
+
+def add_record(
+    item: Item, place: Place, kind: Kind, payload: Payload, versions: Versions, blobs: Sequence[str]
+) -> Outgoing:
+    """Seal a record as the next of the chain and put it into the outbox."""
+    seq = item.chain.seq + 1
+    header = Header(
+        v=1, kind=kind, tenant=place.tenant, subject=place.key.subject, generation=place.key.generation,
+        session=place.conversation.session, agent=place.conversation.agent, region=place.region, seq=seq,
+        prev=item.chain.hash, at=place.now, turn=versions.turn, version=versions.version, blobs=list(blobs),
+    )  # fmt: skip
+    data = encode(header, payload, place.key)
+    record = Outgoing(key_of(place.tenant, place.key.subject, place.conversation, place.region, seq), seq, data)
+    item.chain = ChainHead(seq, hash_of(data))
+    item.outbox = [*item.outbox, record]
+    return record
+
+
+def add_notes(item: Item, place: Place, notes: Sequence[bytes], versions: Versions) -> None:
+    """Records without content for the steps that were refused or failed since the last commit."""
+    for data in notes:
+        note = msgspec.msgpack.decode(data)
+        kind: Kind = "refused" if note.get("kind") == "refused" else "failed"
+        payload = Payload(step=str(note.get("step", "")), outcome=str(note.get("outcome", "")))
+        at = Place(place.conversation, place.region, place.key, float(note.get("at", place.now)))
+        add_record(item, at, kind, payload, versions, ())
+
+
+def linked(value: Any, threshold: int, drafts: Drafts) -> Any:
+    """The value with what is too big in it replaced by links."""
+    return links.extract(value, threshold, drafts.add)
+
+
+def set_state(item: Item, state: dict[str, Any], threshold: int, drafts: Drafts) -> bool:
+    """Put a state object into the item; False (and nothing done) where it is too large even with its big values linked."""
+    data = to_json(linked(state, threshold, drafts))
+    if len(data) > STATE_LIMIT:
+        return False
+    item.state = data
+    return True
+
+
+def set_last(item: Item, question: Question, reply: Reply, place: Place, threshold: int, drafts: Drafts) -> None:
+    """Keep the reply, so that the same request is answered from it; nothing of one that cannot be told again whole."""
+    data = msgspec.json.encode(linked(reply.message, threshold, drafts)) if reply.faithful else b""
+    item.last = LastStep(question.step, question.fingerprint, place.now, data)
+
+
+def add_patch_for_session(item: Item, patch: bytes) -> None:
+    """A subagent's patch of the session's state leaves through its own outbox."""
+    item.patch_seq += 1
+    item.patches = [*item.patches, OutgoingPatch(item.patch_seq, ROOT, patch)]
+
+
+def add_conflict(item: Item, source: str, versions: Versions, operations: bytes) -> None:
+    item.conflicts = [*item.conflicts, Conflict(source, versions.version, operations)]
+
+
+def shrink(item: Item, spill: Callable[[Outgoing], None], drafts: Drafts) -> bytes:
+    """Pack the item below its limit: records leave for chunk items first, then smaller and smaller values become blobs.
+
+    ``spill`` is told of each record whose bytes the item no longer holds. What cannot be made small enough is written as
+    it is: the store's own limit is far above.
+    """
+    data = pack(item)
+    if len(data) <= ITEM_LIMIT:
+        return data
+    for record in sorted(item.outbox, key=lambda record: -len(record.data)):
+        if not record.data:
+            continue
+        spill(record)
+        kept = Outgoing(record.key, record.seq)
+        item.outbox = [kept if other.seq == record.seq else other for other in item.outbox]
+        if len(data := pack(item)) <= ITEM_LIMIT:
+            return data
+    for threshold in (4_096, 1_024, 256):
+        _tighten(item, threshold, drafts)
+        if len(data := pack(item)) <= ITEM_LIMIT:
+            return data
+    return data
+
+
+def set_window(item: Item, turns: Sequence[Turn], threshold: int, drafts: Drafts) -> None:
+    """Put the window into the item; a line that is too big keeps its beginning and says where the whole lies."""
+    item.window = [shortened(turn, threshold, drafts.add) for turn in turns]
+
+
+def _tighten(item: Item, threshold: int, drafts: Drafts) -> None:
+    set_window(item, item.window, threshold, drafts)
+    if item.last is not None and item.last.reply:
+        reply = linked(msgspec.json.decode(item.last.reply), threshold, drafts)
+        item.last = LastStep(item.last.step, item.last.request, item.last.at, msgspec.json.encode(reply))

@@ -1,0 +1,84 @@
+"""The two ends of a step, as the turn sees them: the client that asks and Claude that answers. No HTTP library here."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+Headers = Sequence[tuple[str, str]]
+
+
+class UpstreamFailed(Exception):
+    """Claude could not be asked, or its reply broke off. ``timed_out`` in seconds when it was silence, else 0."""
+
+    def __init__(self, reason: str, timed_out: float = 0.0) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.timed_out = timed_out
+
+
+class ClientGone(Exception):
+    """The client closed its connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """A request as it came. ``path`` is raw (percent-encoded), ``query`` without its question mark."""
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    """Case-insensitive; the first value of each name."""
+    raw_headers: Headers
+    body: bytes | AsyncIterator[bytes]
+    """Read whole for the Messages API; a stream for everything that only passes through."""
+
+
+class Response(Protocol):
+    """Claude's answer, as it arrives."""
+
+    status: int
+    headers: Headers
+
+    @property
+    def content_type(self) -> str: ...
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body's bytes as they come. Raises UpstreamFailed where the connection ends before the body does."""
+        ...
+
+    async def read(self) -> bytes:
+        """The rest of the body. Raises UpstreamFailed."""
+        ...
+
+
+class Upstream(Protocol):
+    def send(
+        self, method: str, path: str, query: str, headers: Headers, body: bytes | AsyncIterator[bytes], *, plain: bool
+    ) -> AbstractAsyncContextManager[Response]:
+        """Ask Claude. Entering raises UpstreamFailed when there is no answer. ``plain``: undo a content encoding."""
+        ...
+
+
+class Client(Protocol):
+    """Where the answer goes. Every method raises ``ClientGone`` where the client has left."""
+
+    async def reply(self, status: int, headers: Headers, body: bytes) -> None:
+        """The whole answer at once."""
+        ...
+
+    async def begin(self, status: int, headers: Headers) -> None:
+        """The head of a streamed answer."""
+        ...
+
+    async def write(self, data: bytes) -> None: ...
+
+    async def end(self) -> None:
+        """End a streamed answer cleanly. Without it the connection is cut, so that no client takes it for whole."""
+        ...
+
+    @property
+    def begun(self) -> bool:
+        """Whether the head has gone out."""
+        ...

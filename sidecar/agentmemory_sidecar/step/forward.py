@@ -1,0 +1,107 @@
+"""Forward: ask Claude, let the reply through as it comes, and keep back its end.
+
+A client takes a stream for success when it has seen ``message_delta``; that frame and all after it wait for the commit.
+A reply that breaks off never ends cleanly.
+"""
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from agentmemory_sidecar.step.exchange import Client, Headers, Response, UpstreamFailed
+from agentmemory_sidecar.step.question import Question
+from agentmemory_sidecar.step.services import Services
+from agentmemory_sidecar.wire.errors import ApiError, upstream_cut, upstream_timeout, upstream_unreachable
+from agentmemory_sidecar.wire.events import Accumulator, Frames, Reply
+from agentmemory_sidecar.wire.headers import to_client, to_upstream, with_beta
+
+DROP_BLOCK_BETA = "thinking-binding-controls-2026-08-01"
+
+
+@dataclass(slots=True)
+class Prompt:
+    """What goes to Claude."""
+
+    body: bytes
+    betas: tuple[str, ...] = ()
+    receipt: dict[str, str] = field(default_factory=dict)
+    """What was read and injected, for the reply's headers."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """Claude's answer, its end not yet given to the client.
+
+    ``reply`` is None for an answer that is no success: it is given on unchanged and nothing is committed.
+    """
+
+    status: int
+    headers: Headers
+    reply: Reply | None = None
+    body: bytes = b""
+    """The whole answer when it was not streamed."""
+    held: list[bytes] = field(default_factory=list)
+    """The end of a stream: frames to be sent after the commit."""
+    streamed: bool = False
+    outcome: dict[str, str] = field(default_factory=dict)
+    """What became of the step, for the receipt."""
+    step: str = ""
+    """The step that made the reply, where it is not this one (a stored reply told again)."""
+
+
+async def forward(services: Services, question: Question, prompt: Prompt, client: Client) -> Answer:
+    """Ask Claude. Raises ApiError where there is no answer or it broke off, ClientGone where nobody listens."""
+    inbound = question.inbound
+    headers = to_upstream(inbound.raw_headers, decoded=True, read=True)
+    for beta in prompt.betas:
+        headers = with_beta(headers, beta)
+    try:
+        async with services.upstream.send(
+            "POST", question.path, inbound.query, headers, prompt.body, plain=True
+        ) as response:
+            if response.status == 200 and response.content_type == "text/event-stream":
+                return await _stream(response, prompt, client)
+            return _whole(response, await response.read(), prompt)
+    except UpstreamFailed as error:
+        raise broken(error, begun=client.begun) from error
+
+
+def broken(error: UpstreamFailed, *, begun: bool) -> ApiError:
+    """What a failed upstream is to the client."""
+    if error.timed_out:
+        return upstream_timeout(error.timed_out)
+    return upstream_cut() if begun else upstream_unreachable(error.reason)
+
+
+def _whole(response: Response, body: bytes, prompt: Prompt) -> Answer:
+    answer = Answer(response.status, to_client(response.headers), body=body)
+    if response.status == 200:
+        try:
+            message = msgspec.json.decode(body)
+        except msgspec.DecodeError:
+            return answer
+        if isinstance(message, dict) and message.get("type") == "message" and message.get("stop_reason"):
+            answer.reply = Reply(message)
+            answer.headers = [*answer.headers, *prompt.receipt.items()]
+    return answer
+
+
+async def _stream(response: Response, prompt: Prompt, client: Client) -> Answer:
+    headers = [*to_client(response.headers), *prompt.receipt.items()]
+    await client.begin(response.status, headers)
+    frames, copy = Frames(), Accumulator()
+    held: list[bytes] = []
+    async for chunk in response.chunks():
+        ready: list[bytes] = []
+        for frame in frames.feed(chunk):
+            kind = copy.read(frame)
+            if not copy.tail and kind != "error":
+                ready.append(frame)
+            elif kind != "ping":
+                held.append(frame)
+        if ready:
+            await client.write(b"".join(ready))
+    if copy.error is None and not copy.complete:
+        raise upstream_cut()
+    reply = copy.reply() if copy.complete else None
+    return Answer(response.status, headers, reply, held=held, streamed=True)

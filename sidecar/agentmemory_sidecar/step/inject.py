@@ -1,0 +1,205 @@
+"""Inject: repeat what was put in before, add what this turn needs, and freeze it before it is sent.
+
+``plan`` decides; ``inject`` freezes the new entry, if there is one, with the one extra call to the hot tier that it costs.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from agentmemory_sidecar.memory.filter.base import Selection
+from agentmemory_sidecar.memory.ledger import (
+    Entry,
+    Replay,
+    assemble,
+    is_known,
+    next_ordinal,
+    pack,
+    unpack,
+    variant_key,
+)
+from agentmemory_sidecar.memory.render import claims, render
+from agentmemory_sidecar.memory.tokens import estimate
+from agentmemory_sidecar.memory.window import as_history
+from agentmemory_sidecar.resource.config import SidecarConfig
+from agentmemory_sidecar.resource.prompt import OnFresh, Role
+from agentmemory_sidecar.step.admit import Lease
+from agentmemory_sidecar.step.forward import DROP_BLOCK_BETA, Prompt
+from agentmemory_sidecar.step.hydrate import Memory, Tier
+from agentmemory_sidecar.step.question import Question
+from agentmemory_sidecar.step.services import Services
+from agentmemory_sidecar.stores.protocols import StoreUnavailable
+from agentmemory_sidecar.wire.headers import receipt
+from agentmemory_sidecar.wire.request import MessagesRequest
+from agentmemory_sidecar.wire.spans import Span, members, splice
+
+
+@dataclass(slots=True)
+class Injection:
+    """What stands in this prompt that the client did not write."""
+
+    replay: Replay
+    new: Entry | None = None
+    saved: asyncio.Task[Mapping[str, bytes]] | None = None
+    """The new entry's way into the state tier, while Claude answers."""
+    fresh: bool = False
+    """A client without a history of its own: the last turns are put before its first message."""
+    nothing: Entry | None = None
+    """What to keep if the attempt fails though nothing was put in here."""
+    receipt: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        return (*self.replay.entries, self.new) if self.new else self.replay.entries
+
+    def stands_at(self, request: MessagesRequest) -> bool:
+        """Whether an entry was already frozen for the message this step asks about."""
+        mark = request.chain.end(request.last_user)
+        return any(entry.mark == mark for entry in self.replay.entries)
+
+    def here(self, request: MessagesRequest) -> str:
+        """Key of the entry that stands behind the message this step asks about; empty for none."""
+        mark = request.chain.last
+        return next((entry.key for entry in reversed(self.entries) if entry.mark == mark), "")
+
+    @property
+    def new_texts(self) -> list[str]:
+        """What this step put in, for the record."""
+        return [text.decode() for text in (self.new.history, self.new.text) if text] if self.new else []
+
+
+def begins(question: Question) -> bool:
+    """Whether a conversation begins here: the client shows no reply of ours."""
+    request = question.request
+    return request.starts_turn and not request.has_assistant and not request.continues_thread
+
+
+def is_fresh(question: Question, memory: Memory, replay: Replay) -> bool:
+    """A client without a history of its own on a session that has one: another device, a restarted agent.
+
+    The prefix is unknown, or it is one whose earlier conversation was committed: the same first words again. (An entry of
+    an attempt that failed is sent again as it was: the client may hold partial thinking that is bound to it.)
+    """
+    if not question.is_root or memory.compacted or not begins(question):
+        return False
+    if replay.entries:
+        return replay.entries[-1].ordinal <= memory.item.entries
+    return not is_known(question.request, memory.ledger, memory.item.replies)
+
+
+def plan(
+    config: SidecarConfig, question: Question, memory: Memory, injection: Injection, selection: Selection
+) -> Entry | None:
+    """The entry for the first step of a turn, perhaps with nothing in it; None where none belongs."""
+    request = question.request
+    here = request.last_user
+    if here < 0 or not request.starts_turn or not memory.remembers or injection.stands_at(request):
+        return None
+    history = []
+    if injection.fresh and config.hydration.on_fresh is OnFresh.PREPEND:
+        history = as_history(memory.item.window[-config.hydration.turns :], config.hydration.budget_tokens)
+    text = render(selection)
+    packed = b",".join(msgspec.json.encode(message) for message in history)
+    mark = request.chain.end(here)
+    return Entry(
+        key=variant_key(mark, memory.ledger),
+        mark=mark,
+        ordinal=next_ordinal(memory.ledger),
+        step=question.step,
+        text=msgspec.json.encode({"type": "text", "text": text}) if text else b"",
+        system=config.injection.role is Role.SYSTEM and here == len(request.messages) - 1,
+        history=packed,
+        tokens=estimate(text) + estimate(packed.decode()),
+        claims=claims(selection),
+    )
+
+
+async def inject(
+    services: Services, question: Question, memory: Memory, injection: Injection, selection: Selection, lease: Lease
+) -> Prompt:
+    """Freeze the new entry and build the body that goes to Claude. An entry that can be frozen nowhere is not sent."""
+    entry = plan(services.config, question, memory, injection, selection)
+    if entry is not None and (entry.text or entry.history):
+        injection.new = await _freeze(services, question, memory, injection, entry, lease)
+    else:
+        injection.nothing = entry
+    body = assemble(question.request, injection.entries)
+    betas: tuple[str, ...] = ()
+    if memory.tier is Tier.NONE and question.request.carries_thinking:
+        # The ledger may be incomplete. Thinking that no longer fits is better dropped than refused.
+        body, betas = _drop_blocks(question.request, body), (DROP_BLOCK_BETA,)
+        services.metrics.dropped_blocks.inc()
+    injection.receipt = _receipt(question, memory, injection, selection, lease, dropped=bool(betas))
+    return Prompt(body, betas, receipt(injection.receipt))
+
+
+def _receipt(
+    question: Question, memory: Memory, injection: Injection, selection: Selection, lease: Lease, *, dropped: bool
+) -> dict[str, str]:
+    new = injection.new.tokens if injection.new else 0
+    said = {
+        "session": question.label,
+        "tier": memory.tier.value,
+        "state-version": str(memory.versions.version),
+        "state-tokens": str(estimate(memory.item.state.decode()) if question.is_root else selection.state_tokens),
+        "injected-tokens": str(new),
+        "replayed-tokens": str(injection.replay.tokens),
+    }
+    flags = [name for name, on in (
+        ("degraded", lease.degraded), ("fresh", injection.fresh), ("thinking-may-drop", dropped),
+        ("not-remembered", not memory.remembers)) if on]  # fmt: skip
+    return said | ({"flags": ",".join(flags)} if flags else {})
+
+
+async def _freeze(
+    services: Services, question: Question, memory: Memory, injection: Injection, entry: Entry, lease: Lease
+) -> Entry | None:
+    data = pack(entry)
+    conversation = question.conversation
+    if not lease.degraded:
+        try:
+            standing = await services.hot.freeze(conversation, entry.key, data)
+        except StoreUnavailable:
+            services.hot_health.failed()
+        else:
+            memory.in_hot.add(entry.key)
+            entry = unpack(standing)
+            injection.saved = services.tasks.start(
+                _save(services, question, {entry.key: standing}), "save a ledger entry"
+            )
+            return entry
+    try:
+        standing = (await services.state.add_entries(conversation, {entry.key: data}))[entry.key]
+    except StoreUnavailable:
+        return None
+    return unpack(standing)
+
+
+async def _save(services: Services, question: Question, entries: Mapping[str, bytes]) -> Mapping[str, bytes]:
+    """Carry an entry to the state tier: it must be there whatever becomes of this attempt."""
+    pause = 0.2
+    while True:
+        try:
+            return await services.state.add_entries(question.conversation, entries)
+        except StoreUnavailable:
+            if question.elapsed_ms() > 600_000:
+                raise
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 10.0)
+
+
+def _drop_blocks(request: MessagesRequest, body: bytes) -> bytes:
+    """Ask Claude to drop thinking blocks whose prefix has changed: what was put in before them cannot be repeated."""
+    top = members(body, Span(0, len(body)))
+    wanted = b'"block_binding":{"prefix_mismatch_behavior":"drop_block"}'
+    if "thinking" not in top:
+        return body
+    with contextlib.suppress(msgspec.DecodeError):
+        inner = members(body, top["thinking"])
+        if "block_binding" not in inner:
+            at = top["thinking"].end - 1
+            return splice(body, [(at, (b"," if inner else b"") + wanted)])
+    return body

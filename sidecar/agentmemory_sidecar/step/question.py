@@ -1,0 +1,59 @@
+"""What one step is about: who asks, in which conversation, what."""
+
+import secrets
+import time
+from dataclasses import dataclass, field
+from urllib.parse import quote
+
+import msgspec
+
+from agentmemory_sidecar.step.exchange import Inbound
+from agentmemory_sidecar.stores.protocols import ROOT, Conversation
+from agentmemory_sidecar.wire.identify import Identity
+from agentmemory_sidecar.wire.request import MessagesRequest
+
+
+@dataclass(slots=True)
+class Question:
+    """An identified request that is a turn's step."""
+
+    inbound: Inbound
+    identity: Identity
+    request: MessagesRequest
+    path: str
+    """The path Claude knows."""
+    step: str = field(default_factory=lambda: secrets.token_hex(12))
+    started: float = field(default_factory=time.perf_counter)
+    fingerprint: str = ""
+    conversation: Conversation = field(init=False)
+
+    def __post_init__(self) -> None:
+        who = self.identity
+        self.conversation = Conversation(who.tenant, who.session, who.agent)
+        thread = self.request.thread
+        if self.request.continues_thread and thread is not None:
+            # Until the item says which mark this reply has, the reply's id stands for it.
+            self.request.follow(f"thread:{thread.previous}")
+        self.fingerprint = self.request.fingerprint(who.session, who.agent)
+
+    @property
+    def root(self) -> Conversation:
+        """The session's own conversation, whose item holds the session's state."""
+        return Conversation(self.identity.tenant, self.identity.session, ROOT)
+
+    @property
+    def is_root(self) -> bool:
+        return self.identity.agent == ROOT
+
+    @property
+    def label(self) -> str:
+        """The session as a header value can hold it."""
+        return quote(self.identity.session, safe="-._~:@/ ")
+
+    def elapsed_ms(self) -> float:
+        return round((time.perf_counter() - self.started) * 1000, 2)
+
+    def note(self, outcome: str, at: float) -> bytes:
+        """A step without content, for the archive: it was refused, or it failed."""
+        kind = "refused" if outcome == "refused" else "failed"
+        return msgspec.msgpack.encode({"step": self.step, "kind": kind, "outcome": outcome, "at": at})

@@ -1,0 +1,60 @@
+"""What a step works with: the stores, Claude, the clock and the settings, put together once when the sidecar starts."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from agentmemory_sidecar.archive.keys import KeyStore
+from agentmemory_sidecar.archive.outbox import Archiver
+from agentmemory_sidecar.memory.filter.base import Filter
+from agentmemory_sidecar.memory.rules import Rules
+from agentmemory_sidecar.metrics import Metrics
+from agentmemory_sidecar.resource.config import SidecarConfig
+from agentmemory_sidecar.step.exchange import Upstream
+from agentmemory_sidecar.step.patches import Patches
+from agentmemory_sidecar.step.renewals import Renewals
+from agentmemory_sidecar.stores.health import Cooldown
+from agentmemory_sidecar.stores.protocols import HotStore, ObjectStore, StateStore
+from agentmemory_sidecar.tasks import Tasks
+from agentmemory_sidecar.wire.identify import IdentityRules
+
+
+@dataclass(slots=True)
+class Services:
+    """Shared by all steps of one sidecar."""
+
+    config: SidecarConfig
+    rules: IdentityRules
+    hot: HotStore
+    state: StateStore
+    blobs: ObjectStore
+    keys: KeyStore
+    archiver: Archiver
+    patches: Patches
+    renewals: Renewals
+    upstream: Upstream
+    filter: Filter
+    extraction_rules: Rules
+    metrics: Metrics
+    tasks: Tasks
+    pod: str
+    state_ttl_s: int | None = None
+    now: Callable[[], float] = time.time
+    """Seconds since the epoch."""
+    hot_health: Cooldown = field(default_factory=lambda: Cooldown(1.0))
+    blob_health: Cooldown = field(default_factory=lambda: Cooldown(5.0))
+    flights: set["Flight"] = field(default_factory=set)
+    """Steps that run now."""
+
+
+class Flight:
+    """A step that runs. ``cancel`` stops it, unless it is being saved: then it ends by itself in a moment."""
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self.saving = False
+
+    def cancel(self) -> None:
+        if self.task is not None and not self.saving:
+            self.task.cancel()
