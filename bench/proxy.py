@@ -188,7 +188,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--workloads", metavar="NAMES", help=f"of {','.join(each.name for each in WORKLOADS)}")
     made.add_argument("--concurrency", metavar="NUMBERS", help="default 1,16,64")
     made.add_argument("--rounds", type=int, help="default 3, with --quick 2")
-    made.add_argument("--seconds", type=float, help="length of a window; default 1.5, with --quick 0.8")
+    made.add_argument("--seconds", type=float, help="length of a window; default 1.5, with --quick 0.7")
     made.add_argument("--profile", action="store_true", help="run the sidecar under cProfile and print where time went")
     made.add_argument("--check", action="store_true", help="exit 1 where a target is missed or could not be measured")
     made.add_argument("--write", action="store_true", help=f"write {DOCS.relative_to(ROOT)} even for a partial run")
@@ -210,7 +210,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
         workloads=[known[name] for name in chosen],
         concurrencies=counts,
         rounds=options.rounds if options.rounds is not None else (2 if options.quick else 3),
-        seconds=options.seconds if options.seconds is not None else (0.8 if options.quick else 1.5),
+        seconds=options.seconds if options.seconds is not None else (0.7 if options.quick else 1.5),
     )
     if plan.rounds < 1 or plan.seconds <= 0 or not all(1 <= count <= 512 for count in plan.concurrencies):
         raise BenchError("--rounds and --concurrency (at most 512) begin at 1, and --seconds is more than 0")
