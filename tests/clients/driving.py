@@ -1,16 +1,17 @@
 """Runs a client's driver in a process of its own and reads its summaries.
 
-A list of scenarios goes to the driver's standard input as JSON, with the fields of :class:`Scenario`; the driver holds
-one conversation after the other, since starting a client costs more than most conversations. For each of them one line
-comes back: ``{"replies": [{"text", "thinking", "tools": [{"name", "input"}], "stop_reason"}], "errors": [{"type",
-"status", "message"}], "usage": {…}}``, with one reply for each request, and usage summed over them as Claude reports it
-(cached tokens apart from ``input_tokens``).
+Scenarios go to the driver's standard input, one line of JSON each, with the fields of :class:`Scenario`. The driver
+holds one conversation after the other, since starting a client costs more than most conversations, and lives until its
+input ends. For each scenario it prints one line: ``{"replies": [{"text", "thinking", "tools": [{"name", "input"}],
+"stop_reason"}], "errors": [{"type", "status", "message"}], "usage": {…}}``, with one reply for each request, and usage
+summed over them as Claude reports it (cached tokens apart from ``input_tokens``).
 """
 
+import contextlib
 import json
 import os
 import subprocess
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -76,8 +77,8 @@ def drive(client: str, base_url: str, home: Path, *scenarios: Scenario) -> list[
     Raises :class:`DriverFailed` if the driver ends otherwise than by answers or API errors.
     """
     command, environment = driver(client, base_url, home)
-    output = run(command, environment, home, json.dumps([asdict(scenario) for scenario in scenarios]))
-    summaries = [summary(line) for line in output.splitlines()]
+    output = run(command, environment, home, "".join(line(scenario) for scenario in scenarios))
+    summaries = [summary(printed) for printed in output.splitlines()]
     if len(summaries) != len(scenarios):
         raise DriverFailed(f"the driver of {client} printed {len(summaries)} summaries: {output[-2000:]!r}")
     return summaries
@@ -94,12 +95,50 @@ def driver(client: str, base_url: str, home: Path) -> tuple[list[str], dict[str,
     return [str(setup.python(client)), "-I", str(DRIVERS / script)], environment
 
 
-def summary(line: str) -> Summary:
+@contextlib.contextmanager
+def living(client: str, base_url: str, home: Path) -> Iterator["Living"]:
+    """An agent that stays alive between conversations, until it is killed or the block ends."""
+    command, environment = driver(client, base_url, home)
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, env=environment, cwd=home, stdin=pipe, stdout=pipe, text=True)
+    with process:
+        try:
+            yield Living(process)
+        finally:
+            process.kill()
+
+
+class Living:
+    """See :func:`living`."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+
+    def hold(self, scenario: Scenario) -> Summary:
+        """Hold one conversation; the agent then waits for the next."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(line(scenario))
+        self._process.stdin.flush()
+        return summary(self._process.stdout.readline())
+
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+        self._process.kill()
+        self._process.wait()
+
+
+def line(scenario: Scenario) -> str:
+    """A scenario as a driver reads it."""
+    return json.dumps(asdict(scenario)) + "\n"
+
+
+def summary(printed: str) -> Summary:
     """A driver's summary from the line it printed."""
     try:
-        return Summary(**json.loads(line))
+        return Summary(**json.loads(printed))
     except (ValueError, TypeError) as error:
-        raise DriverFailed(f"the driver printed no summary: {line[-2000:]!r}") from error
+        raise DriverFailed(f"the driver printed no summary: {printed[-2000:]!r}") from error
 
 
 def run(

@@ -98,5 +98,5 @@ def hold(scenario: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    for given in json.load(sys.stdin):
-        print(json.dumps(hold(given)), flush=True)
+    for line in sys.stdin:
+        print(json.dumps(hold(json.loads(line))), flush=True)

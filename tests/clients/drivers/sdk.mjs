@@ -3,7 +3,7 @@
 // The SDK is in an environment of its own, named by CLIENT_ENVIRONMENT: Node looks modules up from the script's own
 // directory, not from the one it runs in.
 import { createRequire } from 'node:module';
-import { readFileSync } from 'node:fs';
+import { createInterface } from 'node:readline';
 import { pathToFileURL } from 'node:url';
 
 const require = createRequire(pathToFileURL(`${process.env.CLIENT_ENVIRONMENT}/`));
@@ -103,4 +103,6 @@ async function hold(scenario) {
   return agent.summary;
 }
 
-for (const scenario of JSON.parse(readFileSync(0, 'utf8'))) console.log(JSON.stringify(await hold(scenario)));
+for await (const line of createInterface({ input: process.stdin })) {
+  console.log(JSON.stringify(await hold(JSON.parse(line))));
+}
