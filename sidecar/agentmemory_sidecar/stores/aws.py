@@ -225,9 +225,7 @@ class AwsCalls(Generic[C]):
         """Start nothing more. Calls that run end by their own time-outs and keep nobody waiting."""
         self._closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)
-        with self._making:
-            if self._client is not None:
-                cast("Any", self._client).close()
+        self._disconnect()
 
     def _work(self, job: Callable[[Call[C]], T], ends: float, calls: list[Call[C]]) -> T:
         from botocore.exceptions import BotoCoreError, ClientError
@@ -238,6 +236,13 @@ class AwsCalls(Generic[C]):
             return job(call)
         except (BotoCoreError, ClientError) as error:
             raise unavailable(error, self._store, self._hints) from error
+        finally:
+            if self._closed:  # in the meantime: close() did not wait for this
+                self._disconnect()
+
+    def _disconnect(self) -> None:
+        if self._client is not None:
+            cast("Any", self._client).close()
 
     def _ready(self) -> C:
         with self._making:  # client creation is not thread-safe, its use is
