@@ -21,7 +21,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--cache-minimum", type=int, default=32, help="shortest cached prefix in tokens; 0: the model's"
     )
-    parser.add_argument("--keep", type=int, default=10_000, help="how many requests to remember")
+    parser.add_argument("--keep", type=int, default=1_000, help="how many requests to remember")
     parser.add_argument("--no-bodies", action="store_true", help="do not remember raw bodies")
     return parser.parse_args(argv)
 

@@ -10,6 +10,8 @@ from tests.claude.prompt import Prompt, asked, blocks_of, texts_of
 
 TOLD = "From what I was told: "
 UNKNOWN = "I was not told anything about that."
+NOTED = "Noted."
+"""The answer to what is no question and brings nothing to mind."""
 _WORD = re.compile(r"[^\W_]+")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 _STOP = frozenset(
@@ -34,14 +36,19 @@ def answer(prompt: Prompt) -> str:
     needed = 1 if len(wanted) < 3 else 2
     best, score = [], needed
     for sentence in _sentences(prompt):
-        if sentence in question or sentence.endswith("?") or sentence.startswith((TOLD, UNKNOWN)):
+        lower = sentence.casefold()
+        if not any(word in lower for word in wanted):
+            continue  # the cheap half of the test below
+        if sentence in question or sentence.endswith("?") or sentence.startswith((TOLD, UNKNOWN, NOTED)):
             continue
         shared = len(wanted & _words(sentence))
         if shared > score:
             best, score = [sentence], shared
-        elif shared == score and wanted and sentence not in best:
+        elif shared == score and sentence not in best:
             best.append(sentence)
-    return TOLD + " ".join(best[:2]) if best else UNKNOWN
+    if best:
+        return TOLD + " ".join(best[:2])
+    return UNKNOWN if question.endswith("?") else NOTED
 
 
 def _question(content: Any) -> str:

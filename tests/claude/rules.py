@@ -9,6 +9,8 @@ from tests.claude.prompt import Block, Message, Prompt, blocks_of
 NEW_VERSION = "2026-10-21"
 _LIMIT = 100_000
 _CLEAR_AT = "mid-conversation-system-clear-at-2026-08-21"
+_OUTPUT_CONFIG = ("mid-conversation-output-config-2026-07-01", "per-turn-control-2026-07-01")
+"""The package's name of the beta, and Claude Code's."""
 _TOOL_CHANGES = ("mid-conversation-tool-changes-2026-07-01", "inline-tools-2026-09-15")
 _THINKS = ("thinking", "redacted_thinking")
 
@@ -119,7 +121,7 @@ def _system_message(prompt: Prompt, at: str, message: Message) -> None:
             raise bad(f"{at}.clear_at: Extra inputs are not permitted", rule="beta_field")
         if any(block.get("cache_control") for block in blocks):
             raise bad(f"{at}: cache_control is not permitted together with `clear_at`", rule="clear_at_marker")
-    if message.get("output_config") and "mid-conversation-output-config-2026-07-01" not in prompt.betas:
+    if message.get("output_config") and not prompt.betas.intersection(_OUTPUT_CONFIG):
         raise bad(f"{at}.output_config: Extra inputs are not permitted", rule="beta_field")
     if not blocks and not message.get("output_config"):
         raise bad(f"{at}: a `system` message needs content or output_config", rule="empty_content")

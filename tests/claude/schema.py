@@ -105,7 +105,7 @@ def check(params: dict[str, Any], betas: frozenset[str], version: str, *, counti
     _messages(params.get("messages"))
     _system_and_tools(params)
     try:
-        _walk(_adapters()[kind].validate_python(params), ())
+        _walk(_adapters()[kind].validate_python(params, strict=True), ())
     except pydantic.ValidationError as error:
         raise bad(_explained(error, (), params), rule="schema") from None
     except _At as found:

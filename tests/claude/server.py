@@ -19,6 +19,13 @@ from tests.claude.threads import Threads
 from tests.claude.tokens import output_tokens, truncate
 
 MAX_BODY = 32 * 1024 * 1024
+_HEADERS = {
+    "anthropic-organization-id": "00000000-0000-4000-8000-000000000000",
+    "anthropic-ratelimit-requests-limit": "4000",
+    "anthropic-ratelimit-requests-remaining": "3999",
+    "anthropic-ratelimit-requests-reset": "2026-11-22T00:00:00Z",
+}
+"""What every good reply carries besides its ``request-id``."""
 
 
 class StrictClaude:
@@ -265,7 +272,7 @@ class StrictClaude:
 
     def _manner(self, reply: Reply, fault: Fault | None, plan: Plan) -> sending.Manner:
         options = self.options
-        headers = {"anthropic-organization-id": "00000000-0000-4000-8000-000000000000", **reply.headers}
+        headers = _HEADERS | reply.headers
         return sending.Manner(
             started=lambda: self._cache.commit(plan),
             fault=fault,

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.claude import Match, Reply, StrictClaude
-from tests.claude.answer import TOLD, UNKNOWN
+from tests.claude.answer import NOTED, TOLD, UNKNOWN
 from tests.claude.tests.http import Json, assistant, body, call, result, send, user
 
 
@@ -56,10 +56,14 @@ async def test_default_answer_quotes_what_bears_on_the_question(
     assert await said(claude, params) == TOLD + expected
 
 
-@pytest.mark.parametrize("question", ["What is the code name?", "What is the code name of the project?", "Hello"])
+@pytest.mark.parametrize("question", ["What is the code name?", "What is the code name of the project?"])
 async def test_default_answer_admits_what_it_was_not_told(claude: StrictClaude, question: str) -> None:
     prompt = body(user("Nothing of it. A project exists."), assistant(UNKNOWN), user(question), system="Be kind.")
     assert await said(claude, prompt) == UNKNOWN
+
+
+async def test_statement_is_noted(claude: StrictClaude) -> None:
+    assert await said(claude, body(user("My code name is Bluebird."))) == NOTED
 
 
 async def test_directives_become_blocks_in_order(claude: StrictClaude) -> None:
@@ -113,10 +117,10 @@ async def test_script_by_session_agent_and_text(claude: StrictClaude) -> None:
         {"blocks": "for weather", "match": {"text": "weather"}, "times": 0},
         Reply(blocks="for team", match=Match(headers={"x-team": "red"})),
     )
-    assert await said(claude, body(), x_agent_session="s2") == UNKNOWN
+    assert await said(claude, body(), x_agent_session="s2") == NOTED
     assert await said(claude, body(), x_agent_session="s1") == "for s1"
     assert await said(claude, body(), x_claude_code_session_id="s1") == "for s1"
-    assert await said(claude, body(), x_agent_session="s1") == UNKNOWN
+    assert await said(claude, body(), x_agent_session="s1") == NOTED
     assert await said(claude, body(), x_claude_code_agent_id="a7") == "for a7"
     assert await said(claude, body(), x_team="red") == "for team"
     for _ in range(2):

@@ -122,6 +122,16 @@ CASES = [
         good_headers={"anthropic_beta": "message-threads-2026-08-12"},
     ),
     Case(
+        "beta_field",
+        "messages.1.output_config: Extra",
+        body(user("a"), SYSTEM | {"output_config": {"effort": "low"}}),
+        body(user("a"), SYSTEM | {"output_config": {"effort": "low"}}),
+        {"user_agent": "claude-cli/2.1.330 (external, cli)"},
+        {"user_agent": "claude-cli/2.1.330 (external, cli)", "anthropic_beta": "per-turn-control-2026-07-01"},
+    ),
+    Case("schema", "max_tokens: Input should be a valid integer", body(max_tokens="5"), body(max_tokens=5)),
+    Case("schema", "stream: Input should be", body(stream="yes"), body(stream=True) | {"stream": False}),
+    Case(
         "unknown_beta",
         "Unexpected value(s) `agent-minds-2026-01-01` for the `anthropic-beta` header.",
         body(),
