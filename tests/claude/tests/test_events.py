@@ -1,8 +1,12 @@
 """The stream, byte for byte."""
 
+from typing import Any
+
 import aiohttp
 import msgspec
+import pydantic
 import pytest
+from anthropic.types.beta import BetaMessage, BetaRawMessageStreamEvent
 
 from tests.claude import Reply, StrictClaude
 from tests.claude.tests.http import HEADERS, Json, body, user
@@ -64,6 +68,33 @@ async def test_order_and_deltas(claude: StrictClaude) -> None:
     assert events[-2]["delta"] == {"stop_reason": "tool_use", "stop_sequence": None}
     assert events[-2]["usage"]["output_tokens"] > 1
     assert events[-2]["usage"]["input_tokens"] == message["usage"]["input_tokens"]
+
+
+async def test_replies_are_what_the_package_says_they_are(claude: StrictClaude) -> None:
+    claude.script(Reply(blocks=[*MIXED, {"type": "redacted_thinking"}], times=2))
+    adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(BetaRawMessageStreamEvent)
+    for event in await streamed(claude):
+        if event["type"] != "ping":
+            assert not _extra(adapter.validate_python(event)), event
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(
+            claude.url + "/v1/messages", data=msgspec.json.encode(body(user("x"))), headers=HEADERS
+        ) as response,
+    ):
+        assert not _extra(BetaMessage.model_validate(await response.json()))
+
+
+def _extra(value: Any) -> dict[str, Any]:
+    """Fields that the package's models do not know, at any depth."""
+    if isinstance(value, list):
+        return {name: one for item in value for name, one in _extra(item).items()}
+    if not isinstance(value, pydantic.BaseModel):
+        return {}
+    found = dict(value.model_extra or {})
+    for name in type(value).model_fields:
+        found |= _extra(getattr(value, name))
+    return found
 
 
 async def test_stream_and_json_say_the_same(claude: StrictClaude) -> None:
