@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
@@ -36,6 +36,12 @@ class Way:
     def run(self, session: str, seen: Any, billed: Mapping[str, int] | None = None) -> Run:
         """One session's conversation, to be compared."""
         return Run(seen, self.claude.requests(session), billed or {}, self.own)
+
+
+class Twice(Protocol):
+    """See :func:`twice`."""
+
+    def __call__(self, held: Held, *replies: Mapping[str, Any]) -> list[Way]: ...
 
 
 @pytest.fixture(scope="session")
@@ -86,11 +92,15 @@ def sidecar(space: Path, upstream: Claude) -> Iterator[Sidecar]:
 
 
 @pytest.fixture
-def twice(direct: Claude, upstream: Claude, sidecar: Sidecar, space: Path) -> Callable[[Held], list[Way]]:
-    """Does something twice at once: straight to Claude, and through the sidecar. The direct way comes first."""
+def twice(direct: Claude, upstream: Claude, sidecar: Sidecar, space: Path) -> Twice:
+    """Does something twice at once: straight to Claude, and through the sidecar. The direct way comes first.
 
-    def run(held: Held) -> list[Way]:
+    Further arguments are replies to script in both Claudes before.
+    """
+
+    def run(held: Held, *replies: Mapping[str, Any]) -> list[Way]:
         def once(claude: Claude, base_url: str) -> Way:
+            claude.script(*replies)
             home = new_home(space)
             # The whole path first: the home's name alone may be part of a longer one.
             own = (str(home), home.name, base_url, base_url.removeprefix("http://"))

@@ -29,9 +29,11 @@ def free_port() -> int:
         return port
 
 
-def fetched(url: str) -> Any:
-    """The JSON at ``url``; raises ``urllib.error.HTTPError`` for an error status."""
-    with urllib.request.urlopen(url, timeout=10) as reply:
+def fetched(url: str, posted: Any = None) -> Any:
+    """The JSON at ``url``, after posting some there; raises ``urllib.error.HTTPError`` for an error status."""
+    body = None if posted is None else json.dumps(posted).encode()
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=10) as reply:
         return json.load(reply)
 
 
@@ -133,6 +135,10 @@ class Claude(Server):
 
     def command(self) -> Sequence[str]:
         return [sys.executable, "-m", "tests.claude", "--port", str(self.port)]
+
+    def script(self, *replies: Mapping[str, Any]) -> None:
+        """Queue replies with the fields of ``tests.claude.Reply``; ``match.session`` says whom they are for."""
+        fetched(f"{self.url}/__claude/script", {"replies": replies})
 
     def requests(self, session: str) -> list[dict[str, Any]]:
         """Every request of a session, as ``tests.claude.record.Recorded`` has them."""

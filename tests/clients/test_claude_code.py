@@ -2,18 +2,16 @@
 
 import json
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.clients.claude_code import ClaudeCode, Result
 from tests.clients.comparing import Comparison, compare
-from tests.clients.conftest import Held, Way
+from tests.clients.conftest import Twice, Way
 
 pytestmark = [pytest.mark.client, pytest.mark.xdist_group("clients")]
-
-Twice = Callable[[Held], list[Way]]
 
 
 def tool(name: str, **arguments: object) -> str:
@@ -111,3 +109,28 @@ def test_parallel_subagents(twice: Twice) -> None:
     comparison = compared(direct, through, session)
     assert comparison.differences == []
     assert any("Ask two agents" in text for text in comparison.injected)
+
+
+def test_task_tools_are_remembered(twice: Twice) -> None:
+    session = str(uuid.uuid4())
+    tools = ("Read", "TaskCreate", "TaskUpdate")
+
+    def held(base_url: str, home: Path) -> list[Result]:
+        claude = ClaudeCode(base_url, home, home / "work")
+        planning = "Plan it. " + steps(
+            tool("TaskCreate", subject="Book the night train", description="From Oslo, both ways"),
+            tool("TaskUpdate", taskId="1", status="in_progress"),
+            "[[say: Planned.]]",
+        )
+        return [
+            claude.ask(planning, "--session-id", session, tools=tools),
+            claude.ask("Thank you. [[say: You are welcome.]]", "--resume", session, tools=tools),
+        ]
+
+    direct, through = twice(held)
+
+    assert [result.text for result in direct.seen] == ["Planned.", "You are welcome."]
+    assert worked(direct.seen)
+    comparison = compared(direct, through, session)
+    assert comparison.differences == []
+    assert any("Book the night train" in text for text in comparison.injected)

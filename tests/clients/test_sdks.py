@@ -1,12 +1,11 @@
 """SDKs and LangChain hold a conversation through the sidecar as they hold it without."""
 
 import uuid
-from collections.abc import Callable
 
 import pytest
 
 from tests.clients.comparing import compare
-from tests.clients.conftest import Held, Way
+from tests.clients.conftest import Twice
 from tests.clients.driving import Scenario, drive
 
 pytestmark = [pytest.mark.client, pytest.mark.xdist_group("clients")]
@@ -32,7 +31,7 @@ WAYS = {
 
 
 @pytest.mark.parametrize("client", WAYS)
-def test_conversations_are_the_same_through_the_sidecar(client: str, twice: Callable[[Held], list[Way]]) -> None:
+def test_conversations_are_the_same_through_the_sidecar(client: str, twice: Twice) -> None:
     scenarios = [Scenario(session=str(uuid.uuid4()), turns=TURNS, way=way) for way in WAYS[client]]
 
     direct, through = twice(lambda base_url, home: drive(client, base_url, home, *scenarios))

@@ -37,9 +37,12 @@ class Agent:
         self.messages: list[Any] = [SystemMessage(content=[block])]
         self.summary: dict[str, Any] = {"replies": [], "errors": [], "usage": {}}
 
-    def turn(self, text: str) -> None:
-        """One user message and everything up to Claude's answer to it."""
+    def ask(self, text: str) -> None:
+        """Begin a turn."""
         self.messages.append(HumanMessage(content=text))
+
+    def finish(self) -> None:
+        """Go on up to Claude's answer; again after an error that ended it halfway."""
         while True:
             reply = self._send()
             self.messages.append(reply)
@@ -86,14 +89,19 @@ class Agent:
 
 
 def hold(scenario: dict[str, Any]) -> dict[str, Any]:
-    """Hold one conversation. An API error ends it and is part of the summary; any other is the driver's own."""
+    """Hold one conversation. API errors are part of the summary; any other error is the driver's own."""
     agent = Agent(scenario)
-    try:
-        for text in scenario["turns"]:
-            agent.turn(text)
-    except anthropic.AnthropicError as error:
-        status = getattr(error, "status_code", None)
-        agent.summary["errors"].append({"type": type(error).__name__, "status": status, "message": str(error)})
+    for text in scenario["turns"]:
+        agent.ask(text)
+        for attempt in range(scenario["attempts"]):
+            try:
+                agent.finish()
+                break
+            except anthropic.AnthropicError as error:
+                status = getattr(error, "status_code", None)
+                agent.summary["errors"].append({"type": type(error).__name__, "status": status, "message": str(error)})
+                if attempt + 1 == scenario["attempts"]:
+                    return agent.summary
     return agent.summary
 
 

@@ -40,9 +40,13 @@ class Agent {
     };
   }
 
-  // One user message and everything up to Claude's answer to it.
-  async turn(text) {
+  // Begin a turn.
+  ask(text) {
     this.messages.push({ role: 'user', content: text });
+  }
+
+  // Go on up to Claude's answer; again after an error that ended it halfway.
+  async finish() {
     await (this.way.startsWith('runner') ? this.byRunner() : this.byHand());
   }
 
@@ -91,14 +95,22 @@ class Agent {
   }
 }
 
-// Hold one conversation. An API error ends it and is part of the summary; any other is the driver's own.
+// Hold one conversation. API errors are part of the summary; any other error is the driver's own.
 async function hold(scenario) {
   const agent = new Agent(scenario);
-  try {
-    for (const text of scenario.turns) await agent.turn(text);
-  } catch (error) {
-    if (!(error instanceof AnthropicError)) throw error;
-    agent.summary.errors.push({ type: error.constructor.name, status: error.status ?? null, message: error.message });
+  for (const text of scenario.turns) {
+    agent.ask(text);
+    for (let left = scenario.attempts; left > 0; left--) {
+      try {
+        await agent.finish();
+        break;
+      } catch (error) {
+        if (!(error instanceof AnthropicError)) throw error;
+        const { status = null, message } = error;
+        agent.summary.errors.push({ type: error.constructor.name, status, message });
+        if (left === 1) return agent.summary;
+      }
+    }
   }
   return agent.summary;
 }
