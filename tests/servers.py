@@ -28,6 +28,9 @@ from agentmemory_sidecar.stores.embedded.postgres import EmbeddedPostgres
 from agentmemory_sidecar.stores.embedded.process import EmbeddedServer
 from agentmemory_sidecar.stores.embedded.valkey import EmbeddedValkey
 
+pytest_plugins = ["tests.sidecar.stores.hot_servers"]
+"""More of them: a Valkey cluster, and Redis with TLS."""
+
 
 @pytest.fixture(scope="session")
 def servers_directory() -> Iterator[Path]:

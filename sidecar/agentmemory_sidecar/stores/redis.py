@@ -29,6 +29,7 @@ from agentmemory_sidecar.stores.protocols import (
 from agentmemory_sidecar.stores.redis_links import (
     KEEPALIVE,
     REFRESH_PAUSE_S,
+    Closed,
     ClusterRoutes,
     Command,
     Link,
@@ -54,6 +55,13 @@ AGAIN = frozenset({"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN"})
 
 NO_EFFECT = AGAIN | {"READONLY", "OOM", "MISCONF", "LOADING", "BUSY", "NOREPLICAS", "NOSCRIPT", "CROSSSLOT"}
 """Error replies that come before a command's, or a script's, first write."""
+
+
+ACL_RULE = (
+    "~*:sess:* +eval +evalsha +info +get +set +del +exists +pttl +pexpire +hset +hsetnx +hget +hmget +hgetall +hlen "
+    "+hdel +rpush +ltrim +lrange +cluster|slots +asking"
+)
+"""Keys and commands that the user of the sidecar needs, the last two in a cluster only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,13 +128,12 @@ class Credentials(CredentialProvider):
 class RedisHotStore:
     """The hot tier in Redis 7 or Valkey, standalone or cluster.
 
-    An ACL user needs this rule, on every node (the last two words for a cluster only)::
-
-        ~*:sess:* +eval +evalsha +info +get +set +del +exists +pttl +pexpire +hset +hsetnx +hget +hmget +hgetall
-        +hdel +rpush +ltrim +lrange +cluster|slots +asking
+    An ACL user needs the rule :data:`ACL_RULE`, on every node.
 
     No call is repeated once it was sent; one that a node refused or redirected before doing anything is sent again,
-    within the deadline. Make it inside a running event loop; :meth:`close` it at the end.
+    within the deadline. While a cluster moves a slot, its scripts are refused (TRYAGAIN) until all keys have moved.
+
+    Make it inside a running event loop; :meth:`close` it at the end.
     """
 
     def __init__(self, options: RedisOptions) -> None:
@@ -223,7 +230,7 @@ class RedisHotStore:
 
     async def close(self) -> None:
         if self._acknowledged:
-            await self._tasks.drain(ACKNOWLEDGE_EVERY_S * 4)
+            await self._tasks.drain(self._timeout_s)
         await self._routes.close()
         await self._tasks.close()
 
@@ -248,6 +255,8 @@ class RedisHotStore:
                             # The slot is on its way to another node, and this key is there already.
                             link = await self._routes.link_to(*reply.address)
                             reply = await attempt.make(link, ("ASKING",), command)
+                    except Closed:
+                        continue
                     except NotSent as error:
                         attempt.reason = str(error)
                         if not self._routes.changed(attempt.link):
@@ -270,8 +279,9 @@ class RedisHotStore:
     async def _refused(self, attempt: "_Attempt", error: Exception) -> None:
         """Return when the call should be made again: the error proves that it had no effect, and it may pass."""
         code = error.code if isinstance(error, Refused) else ""
-        # A refusal's text may quote a key or an argument; those about permissions name only users and commands.
-        attempt.reason = str(error) if not code or code == "NOPERM" else code
+        # A refusal's text may quote a key or an argument; those about rights name only users and commands.
+        about_rights = str(error).startswith(("NOPERM", "ERR ACL failure", "ERR The user executing the script"))
+        attempt.reason = str(error) if not code or about_rights else code
         if code in AGAIN and self._routes.changed(attempt.link):
             if code != "MOVED":
                 await asyncio.sleep(REFRESH_PAUSE_S)
@@ -294,6 +304,7 @@ class _Attempt:
     async def make(self, link: Link, *commands: Command) -> Any:
         """Send and wait for the last command's reply. Raises :class:`NotSent`."""
         self.link = link
+        await link.settled()
         self.sent = True
         try:
             reply = await link.send(*commands)

@@ -7,6 +7,7 @@ next call uses it.
 """
 
 import asyncio
+import select
 import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -39,6 +40,10 @@ class NotSent(Exception):
     """The command did not leave: it has had no effect."""
 
 
+class Closed(NotSent):
+    """The connection was found closed before the command left; a new one may serve."""
+
+
 class Lost(Exception):
     """The connection went after the command was sent: nobody knows its effect."""
 
@@ -69,7 +74,10 @@ class Link(asyncio.Protocol):
         self._replies = hiredis.Reader(replyError=Refused, notEnoughData=NOTHING)
         self._writer: asyncio.StreamWriter | None = None
         self._transport: asyncio.WriteTransport | None = None
+        self._poll = select.poll()
         self._retired = False
+        self.gone = asyncio.Event()
+        """Set when the connection is closed for good."""
 
     async def open(self, timeout_s: float) -> None:
         """Connect and authenticate. Raises :class:`NotSent`."""
@@ -90,25 +98,37 @@ class Link(asyncio.Protocol):
         assert self._writer is not None
         self._transport = self._writer.transport
         self._transport.set_protocol(self)
+        self._poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
 
     @property
     def usable(self) -> bool:
         return self._transport is not None and not self._retired and not self._transport.is_closing()
 
+    async def settled(self) -> None:
+        """Let an end that has arrived but was not read yet be read: while nobody waits, there is nothing else to read."""
+        if self.usable and not self._waiting and self._poll.poll(0):
+            for _ in range(2):  # one turn of the loop finds the socket readable, the next one reads it
+                await asyncio.sleep(0)
+
     def send(self, *commands: Command) -> asyncio.Future[Any]:
         """Write commands in one piece; returns the future of the last one's reply.
 
         It gets the reply; :class:`Refused` or :class:`Lost` is its value too, never its exception. Raises
-        :class:`NotSent` when nothing was written.
+        :class:`Closed` when nothing was written.
         """
         if self._transport is None or not self.usable:
-            raise NotSent("connection closed")
+            raise Closed("connection closed")
         loop = asyncio.get_running_loop()
         for _ in commands:
             future = loop.create_future()
             self._waiting.append(future)
         # No waiting for the buffer to drain: what is in it is bounded by the calls, and each call by its deadline.
         self._transport.write(b"".join(map(hiredis.pack_command, commands)))
+        if self._transport.is_closing():
+            # Refused by the kernel at once, so not a byte left.
+            for _ in commands:
+                self._waiting.pop()
+            raise Closed("connection closed")
         return future
 
     def data_received(self, data: bytes) -> None:
@@ -124,6 +144,7 @@ class Link(asyncio.Protocol):
             self.close()
 
     def connection_lost(self, error: Exception | None) -> None:
+        self.gone.set()
         lost = Lost(f"connection lost{f': {type(error).__name__}' if error else ''}")
         while self._waiting:
             if not (future := self._waiting.popleft()).done():
@@ -168,6 +189,7 @@ class OneAtATime:
         self._tasks = tasks
         self._timeout_s = timeout_s
         self._links: dict[str, Link] = {}
+        self._open_links: set[Link] = set()
         self._opening: dict[str, asyncio.Task[Link | NotSent]] = {}
 
     def ready(self, name: str) -> Link | None:
@@ -192,6 +214,7 @@ class OneAtATime:
         except NotSent as error:
             return error
         self._links[name] = link
+        self._open_links = {link, *(each for each in self._open_links if not each.gone.is_set())}
         return link
 
     def keep(self, names: set[str]) -> None:
@@ -199,9 +222,10 @@ class OneAtATime:
         for name in self._links.keys() - names:
             self._links.pop(name).retire()
 
-    def close(self) -> None:
-        for link in self._links.values():
+    async def close(self) -> None:
+        for link in self._open_links:
             link.close()
+            await link.gone.wait()
         self._links.clear()
 
 
@@ -225,7 +249,7 @@ class StandaloneRoutes:
         return False
 
     async def close(self) -> None:
-        self._links.close()
+        await self._links.close()
 
 
 class ClusterRoutes:
@@ -293,7 +317,7 @@ class ClusterRoutes:
         return ""
 
     async def close(self) -> None:
-        self._links.close()
+        await self._links.close()
         await self._cluster.nodes_manager.aclose()
         await self._cluster.nodes_manager.aclose("startup_nodes")
 
