@@ -144,31 +144,36 @@ def error_code(error: Exception) -> str:
 class Call(Generic[C]):
     """What a job in a pool thread works with: the client, and whether somebody still waits for the outcome."""
 
-    def __init__(self, client: C, ends: float, store: str) -> None:
+    def __init__(self, client: C, store: str, ends: float, abandoned: threading.Event) -> None:
+        """``ends`` by the monotonic clock; ``abandoned`` when nobody waits any more: then no further request is sent."""
         self.client = client
-        self._ends = ends
+        self.wrote = False
+        """Whether a write of this job has taken effect: then no later failure makes the call one without effect."""
         self._store = store
-        self._abandoned = threading.Event()
-
-    def abandon(self) -> None:
-        """Nobody waits any more: the job stops before its next request."""
-        self._abandoned.set()
+        self._ends = ends
+        self._abandoned = abandoned
 
     def once(self, operation: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Send one request; every write goes this way."""
-        if self._abandoned.is_set() or time.monotonic() >= self._ends:
-            raise StoreUnavailable(self._store, "the deadline passed before the request was sent", definite=True)
-        return operation(*args, **kwargs)
+        """Send a write, once."""
+        result = self._send(operation, *args, **kwargs)
+        self.wrote = True
+        return result
 
     def repeat(self, operation: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Send a request that changes nothing, and again, once, if the first try failed for a passing reason."""
         try:
-            return self.once(operation, *args, **kwargs)
+            return self._send(operation, *args, **kwargs)
         except Exception as error:
             pause = RETRY_PAUSE_S * random.uniform(0.5, 1.5)  # noqa: S311
             if not transient(error) or self._abandoned.wait(min(pause, max(0.0, self._ends - time.monotonic()))):
                 raise
-            return self.once(operation, *args, **kwargs)
+            return self._send(operation, *args, **kwargs)
+
+    def _send(self, operation: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        if self._abandoned.is_set() or time.monotonic() >= self._ends:
+            reason = "the deadline passed before the request was sent"
+            raise StoreUnavailable(self._store, reason, definite=not self.wrote)
+        return operation(*args, **kwargs)
 
 
 class AwsCalls(Generic[C]):
@@ -199,9 +204,9 @@ class AwsCalls(Generic[C]):
         """
         if self._closed:
             raise StoreUnavailable(self._store, "closed", definite=True)
-        calls: list[Call[C]] = []
+        abandoned = threading.Event()
         ends = time.monotonic() + self._options.deadline_s
-        work: Future[T] = self._pool.submit(self._work, job, ends, calls)
+        work: Future[T] = self._pool.submit(self._work, job, ends, abandoned)
         answer = asyncio.wrap_future(work)
         try:
             done, _ = await asyncio.wait((answer,), timeout=self._options.deadline_s)
@@ -210,8 +215,7 @@ class AwsCalls(Generic[C]):
                 never_started = work.cancel()
                 # Also detaches the thread's late result from a loop that may be closed by then.
                 answer.cancel()
-                for call in calls:
-                    call.abandon()
+                abandoned.set()
         if not done:
             waited = f"{self._options.deadline_s:g} s"
             if never_started:
@@ -227,15 +231,17 @@ class AwsCalls(Generic[C]):
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._disconnect()
 
-    def _work(self, job: Callable[[Call[C]], T], ends: float, calls: list[Call[C]]) -> T:
+    def _work(self, job: Callable[[Call[C]], T], ends: float, abandoned: threading.Event) -> T:
         from botocore.exceptions import BotoCoreError, ClientError
 
+        call = None
         try:
-            call = Call(self._ready(), ends, self._store)
-            calls.append(call)
+            call = Call(self._ready(), self._store, ends, abandoned)
             return job(call)
         except (BotoCoreError, ClientError) as error:
-            raise unavailable(error, self._store, self._hints) from error
+            told = unavailable(error, self._store, self._hints)
+            told.definite = told.definite and not (call and call.wrote)
+            raise told from error
         finally:
             if self._closed:  # in the meantime: close() did not wait for this
                 self._disconnect()
@@ -323,9 +329,12 @@ def _loader() -> Loader:
 
 async def all_of(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """Await all of these at once; the pool bounds how many run. When some fail, the worst failure is raised after all
-    have ended: one that is no outage, else one that may have had an effect."""
+    have ended: one that is no outage, else one that may have had an effect, as the others have had if any succeeded."""
     results = await asyncio.gather(*calls, return_exceptions=True)
     failures = [result for result in results if isinstance(result, BaseException)]
     if failures:
-        raise min(failures, key=lambda error: error.definite + 1 if isinstance(error, StoreUnavailable) else 0)
+        worst = min(failures, key=lambda error: error.definite + 1 if isinstance(error, StoreUnavailable) else 0)
+        if isinstance(worst, StoreUnavailable) and len(failures) < len(results):
+            worst.definite = False
+        raise worst
     return cast("list[T]", results)

@@ -5,15 +5,17 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from botocore import exceptions as aws
 
 from agentmemory_sidecar.stores.aws import AwsCalls, AwsOptions, Call, all_of, session, unavailable
 from agentmemory_sidecar.stores.dynamodb import DynamoStateStore
+from agentmemory_sidecar.stores.dynamodb_item import CHUNK_BYTES
 from agentmemory_sidecar.stores.protocols import ABSENT, Conversation, StoreUnavailable, Versions
 from tests.faults import FaultProxy
 from tests.ministack import CREDENTIALS, Ministack
@@ -22,6 +24,7 @@ from tests.sidecar.stores.conformance.aws_backends import new_table
 
 pytestmark = pytest.mark.usefixtures("aws_credentials")
 
+T = TypeVar("T")
 TALK = Conversation("tenant", "session")
 QUICK = 0.4
 """A deadline in seconds that a test waits out."""
@@ -116,6 +119,28 @@ async def test_a_read_that_was_refused_is_not_tried_again(answers: Answers) -> N
     assert len(answers.requests) == 1
 
 
+async def test_a_call_that_failed_half_way_had_an_effect(answers: Answers) -> None:
+    locked = b'{"Attributes": {"turn": {"N": "0"}, "version": {"N": "1"}, "expires": {"N": "9999999999"}}}'
+    throttled = dynamodb_error(400, "ThrottlingException")
+    async with store_at(answers.url) as store:
+        answers.prepared = [throttled]
+        with pytest.raises(StoreUnavailable) as refused:
+            await store.lock(TALK, "mine", 60)
+        assert refused.value.definite
+        answers.prepared = [(200, locked), throttled, throttled]
+        with pytest.raises(StoreUnavailable) as half:
+            await store.lock(TALK, "mine", 60)
+        assert not half.value.definite
+        answers.prepared = [(200, b"{}"), throttled]
+        with pytest.raises(StoreUnavailable) as entries:
+            await store.add_entries(TALK, {"a": b"1", "b": b"2"})
+        assert not entries.value.definite
+        answers.prepared = [throttled]
+        with pytest.raises(StoreUnavailable) as chunks:
+            await store.put_chunks(TALK, "blob", bytes(2 * CHUNK_BYTES))
+        assert not chunks.value.definite
+
+
 # ------------------------------------------------------------------------------------------------- trouble with sockets
 
 
@@ -195,7 +220,7 @@ async def test_the_deadline_holds_whatever_the_thread_does() -> None:
         assert second.definite
         assert not ended.is_set()
         goes_on.set()
-        assert await calls.run(lambda call: "served again") == "served again"
+        assert await eventually(lambda: calls.run(lambda call: "served again")) == "served again"
         assert ended.is_set()
     finally:
         goes_on.set()
@@ -263,13 +288,12 @@ async def test_the_deadline_over_a_black_hole_and_the_return(ministack: Ministac
     async with FaultProxy((ministack.host, ministack.port)) as proxy:
         options = AwsOptions("us-east-1", f"http://{proxy.host}:{proxy.port}", deadline_s=3 * QUICK, read_timeout_s=60)
         store = DynamoStateStore(options, table)
-        await store.ping()
         proxy.blackhole()
         # More calls than threads: nobody waits longer than the deadline.
         outcomes = await asyncio.gather(*(store.versions(TALK) for _ in range(12)), return_exceptions=True)
         assert all(isinstance(outcome, StoreUnavailable) for outcome in outcomes)
         await proxy.heal()
-        assert await store.versions(TALK) == ABSENT
+        assert await eventually(lambda: store.versions(TALK)) == ABSENT
         await store.close()
 
 
@@ -291,6 +315,9 @@ async def test_of_several_failures_the_worst_is_raised() -> None:
     doubtful = StoreUnavailable("s", "silent", definite=False)
     with pytest.raises(StoreUnavailable, match="silent"):
         await all_of(fail(error) for error in (harmless, doubtful, harmless))
+    with pytest.raises(StoreUnavailable, match="refused") as only:
+        await all_of(fail(error) for error in (harmless, harmless))
+    assert only.value.definite
     with pytest.raises(ValueError, match="a bug"):
         await all_of(fail(error) for error in (harmless, doubtful, ValueError("a bug")))
 
@@ -336,6 +363,14 @@ def calls_of(*, deadline_s: float, threads: int) -> AwsCalls[object]:
 
 class NoClient:
     def close(self) -> None: ...
+
+
+async def eventually(call: Callable[[], Awaitable[T]]) -> T:
+    """What the call returns when it no longer raises; a short deadline may hit it again on a busy machine."""
+    async with asyncio.timeout(30):
+        while True:
+            with suppress(StoreUnavailable):
+                return await call()
 
 
 async def outcome_of(call: Awaitable[object]) -> object:

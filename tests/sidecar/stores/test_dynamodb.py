@@ -161,11 +161,13 @@ async def test_a_server_that_freezes_dies_and_comes_back(
     killable_ministack: Callable[[], Awaitable[Ministack]],
 ) -> None:
     server = await killable_ministack()
-    store = DynamoStateStore(AwsOptions(REGION, server.url, deadline_s=20.0, read_timeout_s=0.5), new_table(server))
+    table = new_table(server)
+    store = DynamoStateStore(AwsOptions(REGION, server.url, deadline_s=20.0, read_timeout_s=20.0), table)
+    hasty = DynamoStateStore(AwsOptions(REGION, server.url, deadline_s=20.0, read_timeout_s=0.5), table)
     await create(store)
     server.pause()
     with pytest.raises(StoreUnavailable, match="ReadTimeoutError") as frozen:
-        await store.write(TALK, b"two", expect=Versions(1, 1), new=Versions(2, 2), pending=False)
+        await hasty.write(TALK, b"two", expect=Versions(1, 1), new=Versions(2, 2), pending=False)
     assert not frozen.value.definite
     server.resume()
     async with asyncio.timeout(20):  # the write that was in doubt happens, later
@@ -178,6 +180,7 @@ async def test_a_server_that_freezes_dies_and_comes_back(
     with pytest.raises(StoreUnavailable, match="not found"):
         await store.ping()
     await store.close()
+    await hasty.close()
 
 
 async def test_a_cursor_that_no_page_gave(store: DynamoStateStore) -> None:

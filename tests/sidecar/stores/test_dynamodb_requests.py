@@ -1,5 +1,6 @@
 """Requests on a table: paging, and the index that lags."""
 
+import threading
 import time
 from collections.abc import Iterator
 
@@ -14,7 +15,7 @@ from tests.sidecar.stores.conformance.aws_backends import dynamodb_client, new_t
 @pytest.fixture
 def table(ministack: Ministack) -> Iterator[Requests]:
     client = dynamodb_client(ministack.url)
-    yield Requests(Call(client, time.monotonic() + 60, "dynamodb"), new_table(ministack))
+    yield Requests(Call(client, "dynamodb", time.monotonic() + 60, threading.Event()), new_table(ministack))
     client.close()
 
 
