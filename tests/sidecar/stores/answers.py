@@ -14,6 +14,8 @@ class Answers:
         self.prepared: list[tuple[int, bytes]] = []
         self.requests: list[str] = []
         """Method and path of each request that came."""
+        self.bodies: list[bytes] = []
+        """What came with them."""
         answers = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -21,7 +23,7 @@ class Answers:
 
             def answer(self) -> None:
                 answers.requests.append(f"{self.command} {self.path}")
-                self.rfile.read(int(self.headers.get("Content-Length", "0")))
+                answers.bodies.append(self.rfile.read(int(self.headers.get("Content-Length", "0"))))
                 status, body = answers.prepared.pop(0) if answers.prepared else (200, b"{}")
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))

@@ -1,6 +1,7 @@
 """Errors, deadlines and credentials of the AWS clients, over real sockets."""
 
 import asyncio
+import json
 import socket
 import subprocess
 import sys
@@ -117,6 +118,27 @@ async def test_a_read_that_was_refused_is_not_tried_again(answers: Answers) -> N
         with pytest.raises(StoreUnavailable):
             await store.versions(TALK)
     assert len(answers.requests) == 1
+
+
+async def test_every_read_is_strongly_consistent_but_the_index(answers: Answers) -> None:
+    """No stand-in can show this: they all are."""
+    nothing = (200, b'{"Items": []}')
+    row = b'{"Items": [{"pk": {"S": "t/s"}, "sk": {"S": "root#head#main"}}], "Responses": {}, "UnprocessedKeys": {}}'
+    async with store_at(answers.url) as store:
+        await store.versions(TALK)
+        await store.ping()
+        answers.prepared = [nothing] * 19
+        await store.read(TALK)
+        await store.agents("tenant", "session")
+        await store.get_chunks(TALK, "blob")
+        await store.sessions("tenant")
+        answers.prepared = [(200, row)] * 8
+        await store.pending("tenant")
+    reads = [json.loads(body) for body in answers.bodies]
+    assert len(reads) == 2 + 19 + 8
+    for read in reads:
+        batch = next(iter(read.get("RequestItems", {}).values()), read)
+        assert batch.get("ConsistentRead", False) is ("IndexName" not in read), read
 
 
 async def test_a_call_that_failed_half_way_had_an_effect(answers: Answers) -> None:

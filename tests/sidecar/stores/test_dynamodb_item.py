@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentmemory_sidecar.stores import dynamodb_item as items
@@ -74,6 +74,7 @@ def test_an_item_locked_anew_goes_on_counting() -> None:
     assert condition["ExpressionAttributeValues"] == {":version": {"N": "5"}, ":now": {"N": "1000.000"}}
 
 
+@settings(deadline=None)
 @given(
     expect=st.sampled_from([ABSENT, Versions(3, 5)]),
     pending=st.sampled_from(["", "tenant#main#0"]),
@@ -95,6 +96,7 @@ def test_an_update_names_exactly_what_it_uses(
     assert ("#lock_token, #lock_until" in update.update) == bool(token and not foreign)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 3 * items.CHUNK_BYTES))
 def test_pieces_make_the_whole(size: int) -> None:
     data = bytes(size)

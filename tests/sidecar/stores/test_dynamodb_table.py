@@ -1,7 +1,7 @@
 """Keys and the table's definition, without a server."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentmemory_sidecar.stores import dynamodb_table as keys
@@ -13,6 +13,7 @@ AMBIGUOUS = st.text(st.sampled_from("/#%$!~a"), min_size=1, max_size=6)
 ANY = st.one_of(NAMES, AMBIGUOUS)
 
 
+@settings(deadline=None)
 @given(ANY, ANY, ANY, ANY, ANY, ANY)
 def test_no_two_conversations_share_a_key(a: str, b: str, c: str, d: str, e: str, f: str) -> None:
     one = (keys.partition(a, b), keys.head_key(c, "main"))
@@ -20,6 +21,7 @@ def test_no_two_conversations_share_a_key(a: str, b: str, c: str, d: str, e: str
     assert (one == other) == ((a, b, c) == (d, e, f))
 
 
+@settings(deadline=None)
 @given(ANY, ANY, ANY, ANY)
 def test_keys_can_be_read_back(tenant: str, session: str, agent: str, name: str) -> None:
     assert keys.conversation(keys.partition(tenant, session), agent) == Conversation(tenant, session, agent)
@@ -29,6 +31,7 @@ def test_keys_can_be_read_back(tenant: str, session: str, agent: str, name: str)
     assert keys.index_row(keys.index_key(name, session)) == (name, session)
 
 
+@settings(deadline=None)
 @given(ANY, ANY, ANY, ANY)
 def test_no_range_reaches_into_another(agent: str, other: str, name: str, other_name: str) -> None:
     low, high = keys.item_range(agent)
@@ -49,6 +52,7 @@ def test_no_range_reaches_into_another(agent: str, other: str, name: str, other_
     assert {owner for key, owner in chunks.items() if low <= key <= high} == {(agent, name)}
 
 
+@settings(deadline=None)
 @given(ANY, ANY, ANY)
 def test_a_walk_over_agents_skips_no_head(agent: str, other: str, name: str) -> None:
     heads = sorted({keys.head_key(agent, name), keys.head_key(other, name)})
@@ -59,6 +63,7 @@ def test_a_walk_over_agents_skips_no_head(agent: str, other: str, name: str) -> 
         assert [head for head in heads if head > ended] == [head for head in heads if head > last_head]
 
 
+@settings(deadline=None)
 @given(ANY, ANY)
 def test_the_index_never_lies_in_a_session(tenant: str, session: str) -> None:
     part = keys.shard(session, keys.INDEX_SHARDS)
