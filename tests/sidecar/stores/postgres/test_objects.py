@@ -1,10 +1,13 @@
 """PostgreSQL as archive and blob store: what is its own, beside the conformance suite."""
 
+import asyncio
+
 import asyncpg
 import pytest
 
 from agentmemory_sidecar.stores.postgres import PostgresObjectStore, PostgresOptions
 from agentmemory_sidecar.stores.protocols import ObjectStore
+from tests.sidecar.stores.conformance.backends import Backend
 from tests.sidecar.stores.conformance.objects import ObjectConformance, fresh, listed
 
 
@@ -20,6 +23,14 @@ class TestObjects(ObjectConformance):
         await blobs.put({key: b"blob"})
         assert await store.get(key) == b"record"
         await blobs.close()
+
+    async def test_writers_of_many_objects_do_not_deadlock(self, at: Backend[ObjectStore]) -> None:
+        # Enough for the statements to overlap; one goes through them backwards.
+        prefix, other = fresh(), at.second()
+        await asyncio.gather(at.store.ping(), other.ping())
+        objects = {f"{prefix}{number:06}": b"x" for number in range(4000)}
+        await asyncio.gather(at.store.put(objects), other.put(dict(reversed(objects.items()))))
+        assert await listed(at.store, prefix) == list(objects)
 
     @pytest.mark.parametrize(
         "change",

@@ -8,6 +8,7 @@ import pytest
 
 from agentmemory_sidecar.stores.postgres import PostgresOptions, PostgresStateStore
 from agentmemory_sidecar.stores.protocols import ABSENT, Conversation, StateStore, Stored, Versions
+from tests.sidecar.stores.conformance.backends import Backend
 from tests.sidecar.stores.conformance.state import StateConformance, create, fresh
 
 
@@ -24,6 +25,15 @@ class TestState(StateConformance):
         assert (await store.read(talk)).body == b"main's"
         assert await store.pending(talk.tenant) == []
         await other.close()
+
+    async def test_writers_of_many_entries_do_not_deadlock(self, at: Backend[StateStore]) -> None:
+        # Enough for the statements to overlap; one goes through them backwards.
+        talk, other = fresh(), at.second()
+        await asyncio.gather(at.store.ping(), other.ping())
+        entries = {f"{number:06}": b"x" for number in range(4000)}
+        backwards = dict(reversed(entries.items()))
+        answers = await asyncio.gather(at.store.add_entries(talk, entries), other.add_entries(talk, backwards))
+        assert list(answers) == [entries, entries]
 
     async def test_an_empty_body_is_refused(self, store: StateStore) -> None:
         with pytest.raises(ValueError, match="must not be empty"):
