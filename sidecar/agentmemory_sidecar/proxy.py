@@ -11,7 +11,7 @@ from agentmemory_sidecar.step.services import Flight, Services
 from agentmemory_sidecar.turn import run
 from agentmemory_sidecar.wire.errors import ApiError, too_large
 from agentmemory_sidecar.wire.identify import Endpoint, Identity, RequestClass, Route, identify, route
-from agentmemory_sidecar.wire.request import LIMIT, MessagesRequest, Unreadable, decode_body, parse, role
+from agentmemory_sidecar.wire.request import LIMIT, MessagesRequest, Unreadable, decode_body, parse
 
 
 async def handle(services: Services, inbound: Inbound, client: Client) -> None:
@@ -54,7 +54,7 @@ async def _messages(services: Services, inbound: Inbound, where: Route, client: 
 
 
 def identify_request(services: Services, inbound: Inbound, where: Route, request: MessagesRequest) -> Identity:
-    roles = [role(message) for message in request.messages]
+    roles = [sketch.role for sketch in request.sketches]
     return identify(
         services.rules,
         inbound.method,

@@ -144,7 +144,7 @@ def assemble(request: MessagesRequest, entries: Iterable[Entry]) -> bytes:
 def _behind_block(request: MessagesRequest, index: int, block: int, text: bytes) -> list[tuple[int, bytes]]:
     span = request.message_spans[index]
     content = members(request.body, span)["content"]
-    if isinstance(request.messages[index]["content"], str):
+    if isinstance(request.message(index)["content"], str):
         return _widen(content, text)
     return [(elements(request.body, content)[block].end, b"," + text)]
 

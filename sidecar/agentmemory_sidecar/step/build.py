@@ -86,6 +86,13 @@ def linked(value: Any, threshold: int, drafts: Drafts) -> Any:
     return links.extract(value, threshold, drafts.add)
 
 
+def linked_json(data: bytes, threshold: int, drafts: Drafts) -> msgspec.Raw:
+    """The same for JSON text; text shorter than the threshold holds no bigger value and stays as it is."""
+    if len(data) <= threshold:
+        return msgspec.Raw(data)
+    return msgspec.Raw(msgspec.json.encode(linked(msgspec.json.decode(data), threshold, drafts)))
+
+
 def set_state(item: Item, state: dict[str, Any], threshold: int, drafts: Drafts) -> bool:
     """Put a state object into the item; False (and nothing done) where it is too large even with its big values linked."""
     data = to_json(linked(state, threshold, drafts))
@@ -97,7 +104,7 @@ def set_state(item: Item, state: dict[str, Any], threshold: int, drafts: Drafts)
 
 def set_last(item: Item, question: Question, reply: Reply, place: Place, threshold: int, drafts: Drafts) -> None:
     """Keep the reply, so that the same request is answered from it; nothing of one that cannot be told again whole."""
-    data = msgspec.json.encode(linked(reply.message, threshold, drafts)) if reply.faithful else b""
+    data = bytes(linked_json(reply.encoded, threshold, drafts)) if reply.faithful else b""
     item.last = LastStep(question.step, question.fingerprint, place.now, data)
 
 

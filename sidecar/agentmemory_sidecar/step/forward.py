@@ -81,7 +81,7 @@ def _whole(response: Response, body: bytes, prompt: Prompt) -> Answer:
         except msgspec.DecodeError:
             return answer
         if isinstance(message, dict) and message.get("type") == "message" and message.get("stop_reason"):
-            answer.reply = Reply(message)
+            answer.reply = Reply(message, raw=body)
             answer.headers = [*answer.headers, *prompt.receipt.items()]
     return answer
 

@@ -110,7 +110,7 @@ def plan(
         ordinal=next_ordinal(memory.ledger),
         step=question.step,
         text=msgspec.json.encode({"type": "text", "text": text}) if text else b"",
-        system=config.injection.role is Role.SYSTEM and here == len(request.messages) - 1,
+        system=config.injection.role is Role.SYSTEM and here == len(request) - 1,
         history=packed,
         tokens=estimate(text) + estimate(packed.decode()),
         claims=claims(selection),

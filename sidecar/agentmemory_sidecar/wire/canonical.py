@@ -7,7 +7,7 @@ members that are null, ``is_error: false``. Consecutive messages of one role are
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,26 +83,30 @@ class Chain:
         return None
 
 
-def extend(mark: str, role: str, content: Any) -> list[str]:
+def block_digests(role: str, content: Any) -> tuple[bytes, ...]:
+    """The digest of each block of a message, in its role; empty for a blank block, which is not compared."""
+    return tuple(
+        b"" if is_blank(block) else hashlib.blake2b(_encode([role, canonical(block)]), digest_size=20).digest()
+        for block in blocks(content)
+    )
+
+
+def extend(mark: str, digests: Sequence[bytes]) -> list[str]:
     """The marks behind each block of one message that follows ``mark``."""
     row: list[str] = []
-    for block in blocks(content):
-        if not is_blank(block):
-            text = _encode([role, canonical(block)])
-            mark = hashlib.blake2b(mark.encode() + text, digest_size=20).hexdigest()
+    for one in digests:
+        if one:
+            mark = hashlib.blake2b(mark.encode() + one, digest_size=20).hexdigest()
         row.append(mark)
     return row
 
 
-def chain(messages: Sequence[Any], base: str = SEED) -> Chain:
-    """Hash messages from ``base`` on. Messages that are not objects are hashed as they are: Claude refuses them anyway."""
+def chain(messages: Iterable[Sequence[bytes]], base: str = SEED) -> Chain:
+    """Chain the block digests of messages from ``base`` on."""
     mark = base
     rows: list[list[str]] = []
-    for message in messages:
-        if isinstance(message, dict):
-            row = extend(mark, str(message.get("role", "")), message.get("content"))
-        else:
-            row = extend(mark, "", [message])
+    for digests in messages:
+        row = extend(mark, digests)
         rows.append(row)
         mark = row[-1] if row else mark
     return Chain(base, rows)

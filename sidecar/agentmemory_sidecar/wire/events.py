@@ -62,6 +62,15 @@ class Reply:
     message: dict[str, Any]
     faithful: bool = True
     """Whether ``message`` holds everything the client was sent, so that it can be answered again from it."""
+    raw: bytes = b""
+    """The message as JSON, where it came as such."""
+
+    @property
+    def encoded(self) -> bytes:
+        """The message as JSON."""
+        if not self.raw:
+            self.raw = msgspec.json.encode(self.message)
+        return self.raw
 
     @property
     def id(self) -> str:

@@ -2,14 +2,14 @@
 
 import hashlib
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 import msgspec
 
-from agentmemory_sidecar.wire.canonical import SEED, Chain, blocks, chain, digest
+from agentmemory_sidecar.wire.canonical import SEED, Chain, block_digests, blocks, chain, digest
 from agentmemory_sidecar.wire.errors import ApiError, bad_encoding, too_large
 from agentmemory_sidecar.wire.spans import NotSplicable, Span, elements, members
 
@@ -52,7 +52,7 @@ def decode_body(body: bytes, encoding: str) -> bytes:
     return decoded
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _digest_of(raw: bytes) -> str:
     # System prompts and tool lists are large and the same from request to request: their digests are remembered.
     return digest(msgspec.json.decode(raw))
@@ -66,18 +66,82 @@ class Thread:
     previous: str = ""
 
 
-@dataclass(slots=True, weakref_slot=True)
+@dataclass(frozen=True, slots=True)
+class Sketch:
+    """What must be known of a message without reading it again."""
+
+    role: str
+    digests: tuple[bytes, ...]
+    """One for each block as the API compares it."""
+    thinking: bool
+    only_results: bool
+    """Tool results and nothing else."""
+
+
+class Sketches:
+    """Sketches by the digest of their messages' bytes.
+
+    A conversation is sent whole with each request, and all but its last messages are the very bytes of the request before:
+    they are recognised, not parsed.
+    """
+
+    def __init__(self, limit: int = 8192) -> None:
+        self._limit = limit
+        self._known: dict[bytes, Sketch] = {}
+
+    def of(self, raw: bytes) -> Sketch:
+        key = hashlib.blake2b(raw, digest_size=16).digest()
+        found = self._known.get(key)
+        if found is None:
+            if len(self._known) >= self._limit:
+                self._known.clear()
+            found = self._known[key] = sketch(msgspec.json.decode(raw))
+        return found
+
+
+def sketch(message: Any) -> Sketch:
+    """Messages that are not objects are hashed as they are: Claude refuses them anyway."""
+    if not isinstance(message, dict):
+        return Sketch("", block_digests("", [message]), thinking=False, only_results=False)
+    who, content = role(message), message.get("content")
+    kinds = [str(block.get("type", "")) if isinstance(block, dict) else "" for block in blocks(content)]
+    return Sketch(
+        who,
+        block_digests(who, content),
+        thinking=who == "assistant" and any(kind in ("thinking", "redacted_thinking") for kind in kinds),
+        only_results=all(kind.endswith("tool_result") for kind in kinds),
+    )
+
+
+_sketches = Sketches()
+
+
+@dataclass(slots=True)
 class MessagesRequest:
-    """The parsed body. ``fields`` holds the small top-level values; messages are decoded one by one."""
+    """The parsed body. ``fields`` holds the small top-level values; messages are decoded when they are asked for."""
 
     body: bytes
     top: Mapping[str, Span]
     fields: Mapping[str, Any]
-    messages: list[Any]
-    message_spans: list[Span]
+    sketches: Sequence[Sketch]
+    message_spans: Sequence[Span]
     base: str = SEED
     """The mark that the first message follows: not the seed when a thread goes on."""
     _chain: Chain | None = field(default=None, repr=False)
+    _decoded: dict[int, Any] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        """How many messages there are."""
+        return len(self.sketches)
+
+    def message(self, index: int) -> Any:
+        if index not in self._decoded:
+            self._decoded[index] = msgspec.json.decode(self.raw_message(index))
+        return self._decoded[index]
+
+    def messages(self, start: int = 0) -> list[Any]:
+        """The messages from ``start`` on, decoded."""
+        return [self.message(index) for index in range(start, len(self))]
 
     @property
     def model(self) -> str:
@@ -103,7 +167,7 @@ class MessagesRequest:
     @property
     def chain(self) -> Chain:
         if self._chain is None:
-            self._chain = chain(self.messages, self.base)
+            self._chain = chain((sketch.digests for sketch in self.sketches), self.base)
         return self._chain
 
     def follow(self, base: str) -> None:
@@ -115,42 +179,34 @@ class MessagesRequest:
     def last_user(self) -> int:
         """Index of the user message that this request asks about: the last message, or the one before a trailing
         system message; -1 when the request ends otherwise (a resumed ``pause_turn``, a prefill)."""
-        index = len(self.messages) - 1
-        while index >= 0 and role(self.messages[index]) == "system":
+        index = len(self) - 1
+        while index >= 0 and self.sketches[index].role == "system":
             index -= 1
-        return index if index >= 0 and role(self.messages[index]) == "user" else -1
+        return index if index >= 0 and self.sketches[index].role == "user" else -1
 
     @property
     def starts_turn(self) -> bool:
         """A turn starts with a user message that is not only tool results."""
-        if self.last_user < 0:
-            return False
-        content = blocks(self.messages[self.last_user].get("content"))
-        return any(not is_tool_result(block) for block in content)
+        return self.last_user >= 0 and not self.sketches[self.last_user].only_results
 
     @property
     def has_assistant(self) -> bool:
-        return any(role(message) == "assistant" for message in self.messages)
+        return any(sketch.role == "assistant" for sketch in self.sketches)
 
     @property
     def carries_thinking(self) -> bool:
-        return any(
-            isinstance(block, dict) and block.get("type") in ("thinking", "redacted_thinking")
-            for message in self.messages
-            if role(message) == "assistant"
-            for block in blocks(message.get("content"))
-        )
+        return any(sketch.thinking for sketch in self.sketches)
 
     @property
     def last_user_text(self) -> str:
         """What the user said last, for the filter."""
         index = self.last_user
-        return text_of(self.messages[index].get("content")) if index >= 0 else ""
+        return text_of(self.message(index).get("content")) if index >= 0 else ""
 
     def mark_of_last_assistant(self) -> str:
         """The mark behind the last assistant message: what a step that extends a conversation was made from."""
-        for index in range(len(self.messages) - 1, -1, -1):
-            if role(self.messages[index]) == "assistant":
+        for index in range(len(self) - 1, -1, -1):
+            if self.sketches[index].role == "assistant":
                 return self.chain.end(index)
         return self.base
 
@@ -182,18 +238,14 @@ def parse(body: bytes) -> MessagesRequest:
             name: msgspec.json.decode(body[span.start : span.end]) for name, span in top.items() if name not in _BIG
         }
         spans = elements(body, top["messages"])
-        messages = [msgspec.json.decode(body[span.start : span.end]) for span in spans]
+        sketches = [_sketches.of(body[span.start : span.end]) for span in spans]
     except (msgspec.DecodeError, msgspec.ValidationError, NotSplicable, UnicodeDecodeError) as error:
         raise Unreadable(str(error)) from error
-    return MessagesRequest(body, top, fields, messages, spans)
+    return MessagesRequest(body, top, fields, sketches, spans)
 
 
 def role(message: Any) -> str:
     return str(message.get("role", "")) if isinstance(message, dict) else ""
-
-
-def is_tool_result(block: Any) -> bool:
-    return isinstance(block, dict) and str(block.get("type", "")).endswith("tool_result")
 
 
 def text_of(content: Any) -> str:

@@ -1,0 +1,150 @@
+"""Compose: the next item from the one before and a finished step. No input or output here.
+
+Composed again from a newer item when another writer was faster, so it takes everything it needs and changes nothing.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from agentmemory_sidecar.archive.blobs import Drafts
+from agentmemory_sidecar.archive.record import Payload
+from agentmemory_sidecar.memory import rules
+from agentmemory_sidecar.memory.item import KEPT_STEPS, Item, Outgoing
+from agentmemory_sidecar.memory.ledger import Made
+from agentmemory_sidecar.memory.rebase import rebase
+from agentmemory_sidecar.memory.state import Patch, empty, encode_patch, from_json
+from agentmemory_sidecar.memory.verdict import Verdict
+from agentmemory_sidecar.memory.window import add_step, called
+from agentmemory_sidecar.resource.config import SidecarConfig
+from agentmemory_sidecar.step import build
+from agentmemory_sidecar.step.hydrate import Memory
+from agentmemory_sidecar.step.inject import Injection, begins
+from agentmemory_sidecar.step.question import Question
+from agentmemory_sidecar.stores.protocols import Versions
+from agentmemory_sidecar.wire.canonical import block_digests, extend
+from agentmemory_sidecar.wire.events import Reply
+from agentmemory_sidecar.wire.request import MessagesRequest
+
+
+@dataclass(slots=True)
+class Finished:
+    """A step that Claude answered, ready to be saved."""
+
+    question: Question
+    memory: Memory
+    injection: Injection
+    reply: Reply
+    verdict: Verdict
+    patch: Patch
+    place: build.Place
+    drafts: Drafts
+    spilled: list[Outgoing] = field(default_factory=list)
+
+
+def next_item(config: SidecarConfig, archived: int, finished: Finished, base: Item, versions: Versions) -> Item:
+    """The item after this step, on top of ``base``, which may be newer than what the step read.
+
+    ``archived`` is the sequence up to which the conversation's records are known to be in the archive.
+    """
+    question, request = finished.question, finished.question.request
+    reply, drafts, place = finished.reply, finished.drafts, finished.place
+    threshold = config.blob_threshold_bytes
+    item = build.fresh_copy(base)
+    item.subject = place.key.subject
+    item.user, item.project = question.identity.user, question.identity.project
+    item.created_at, item.updated_at = item.created_at or place.now, place.now
+    item.outbox = [record for record in item.outbox if record.seq > archived]
+    applied = _apply_patch(config.schema_version, finished, base, item, versions, threshold)
+
+    before = base.mark
+    start = first_new(request, before)
+    turn_id = question.identity.turn_hint or question.step
+    if finished.verdict.commit:
+        turns = add_step(
+            base.window, request.messages(start), reply.content, starts=request.starts_turn, ends=finished.verdict.ends,
+            hint=turn_id, keep=config.window.turns,
+        )  # fmt: skip
+        turn_id = turns[-1].id
+        build.set_window(item, turns, threshold, drafts)
+        item.mark = mark_with(question, reply)
+        entry = finished.injection.here(request)
+        item.remember(Made(reply.id, item.mark, request.chain.last, entry, begins(question)))
+        item.entries = len(finished.memory.ledger) + (1 if finished.injection.new else 0)
+        build.set_last(item, question, reply, place, threshold, drafts)
+    item.steps = [*item.steps, question.step][-KEPT_STEPS:]
+
+    build.add_notes(item, place, finished.memory.notes, versions)
+    payload = Payload(
+        step=question.step, turn_id=turn_id, request_class=question.identity.request_class.value, model=request.model,
+        prefix=before, messages=_new_messages(request, start, threshold, drafts),
+        response=build.linked_json(reply.encoded, threshold, drafts), usage=reply.usage,
+        patch=build.linked(msgspec.to_builtins(applied), threshold, drafts) if applied.operations else None,
+        injected={"receipt": finished.injection.receipt, "texts": finished.injection.new_texts},
+        latency_ms={"total": question.elapsed_ms()},
+    )  # fmt: skip
+    build.add_record(item, place, "step", payload, versions, drafts.keys)
+    return item
+
+
+def _apply_patch(
+    schema_version: str, finished: Finished, base: Item, item: Item, versions: Versions, threshold: int
+) -> Patch:
+    """Change the state in ``item`` as the patch says; returns what was applied."""
+    patch, place = finished.patch, finished.place
+    if not patch.operations:
+        return patch
+    if not finished.question.is_root:
+        build.add_patch_for_session(item, encode_patch(patch))
+        return patch
+
+    def state_of(one: Item) -> dict[str, Any]:
+        if one.state:
+            return from_json(one.state, region=place.region)
+        return empty(finished.question.identity.user, schema_version)
+
+    newer = state_of(base)
+    read = newer if base is finished.memory.item else state_of(finished.memory.item)
+    rebased = rebase(read, newer, patch)
+    if rebased.conflict is not None:
+        build.add_conflict(item, finished.question.step, versions, rebased.conflict_json())
+    if not build.set_state(item, rebased.state, threshold, finished.drafts):
+        build.add_conflict(item, finished.question.step, versions, encode_patch(patch))
+        return Patch.none(finished.question.step)
+    return rebased.applied
+
+
+def first_new(request: MessagesRequest, mark: str) -> int:
+    """Index of the first message that the record before does not hold: behind the mark of the newest reply."""
+    if not mark or request.continues_thread:
+        return 0
+    place = request.chain.find(mark)
+    return place[0] + 1 if place else 0
+
+
+def mark_with(question: Question, reply: Reply) -> str:
+    """The mark of the client's messages with this reply behind them."""
+    row = extend(question.request.chain.last, block_digests("assistant", reply.content))
+    return row[-1] if row else question.request.chain.last
+
+
+def patch_of(extraction: rules.Rules, question: Question, memory: Memory, reply: Reply) -> Patch:
+    """What the rules make of this step's tool calls, and of the results that it brought."""
+    calls = [block for block in reply.content if isinstance(block, dict) and block.get("type") == "tool_use"]
+    start = first_new(question.request, memory.item.mark)
+    # A result answers a call of the message right before it, as the API demands.
+    near = question.request.messages(max(0, start - 1))
+    new = near[1:] if start else near
+    results = rules.results_of(new, near, called(memory.item.window))
+    if not calls and not results:
+        return Patch.none(question.step)
+    return rules.patch_from(question.step, calls, results, extraction, memory.state)
+
+
+def _new_messages(request: MessagesRequest, start: int, threshold: int, drafts: Drafts) -> list[Any]:
+    """Messages for the record: the client's own bytes where none of them can hold a big value."""
+    raw = [request.raw_message(index) for index in range(start, len(request))]
+    if sum(map(len, raw)) <= threshold:
+        return [msgspec.Raw(one) for one in raw]
+    return [build.linked(message, threshold, drafts) for message in request.messages(start)]
