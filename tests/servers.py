@@ -184,20 +184,28 @@ class KillablePostgres(Killable):
         return self.server.dsn
 
 
-@pytest.fixture
-async def killable_valkey(servers_directory: Path) -> AsyncIterator[Callable[[], Awaitable[KillableValkey]]]:
-    """``server = await killable_valkey()``: as many as the test needs, each on a directory of its own."""
+@asynccontextmanager
+async def killable_valkeys(directory: Path) -> AsyncIterator[Callable[[], Awaitable[KillableValkey]]]:
     started: list[Killable] = []
 
     async def make() -> KillableValkey:
-        server = KillableValkey(EmbeddedValkey(servers_directory / f"valkey-{uuid.uuid4().hex[:8]}"))
+        server = KillableValkey(EmbeddedValkey(directory / f"valkey-{uuid.uuid4().hex[:8]}"))
         started.append(server)
         await server.server.start()
         return server
 
-    yield make
-    for each in started:
-        await each.close()
+    try:
+        yield make
+    finally:
+        for each in started:
+            await each.close()
+
+
+@pytest.fixture
+async def killable_valkey(servers_directory: Path) -> AsyncIterator[Callable[[], Awaitable[KillableValkey]]]:
+    """``server = await killable_valkey()``: as many as the test needs, each on a directory of its own."""
+    async with killable_valkeys(servers_directory) as make:
+        yield make
 
 
 @pytest.fixture

@@ -270,9 +270,9 @@ class RedisHotStore:
                         continue
                     await self._refused(attempt, reply)
         except TimeoutError:
-            if attempt.link is not None:
+            if attempt.sent and attempt.link is not None:
                 attempt.link.retire()
-                self._routes.changed(attempt.link)
+            self._routes.changed(attempt.link if attempt.sent else None)
             reason = f"no answer within {self._timeout_s:g} s" + (f"; {attempt.reason}" if attempt.reason else "")
             raise StoreUnavailable(STORE, reason, definite=not attempt.sent) from None
 

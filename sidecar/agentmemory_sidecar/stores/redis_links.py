@@ -68,7 +68,8 @@ NOTHING = object()
 class Link(asyncio.Protocol):
     """One connection, shared. Replies are matched to commands by their order."""
 
-    def __init__(self, connection: AbstractConnection) -> None:
+    def __init__(self, name: str, connection: AbstractConnection) -> None:
+        self.name = name
         self._connection = connection
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._replies = hiredis.Reader(replyError=Refused, notEnoughData=NOTHING)
@@ -208,7 +209,7 @@ class OneAtATime:
         return link
 
     async def _open(self, name: str, make: Callable[[], AbstractConnection]) -> Link | NotSent:
-        link = Link(make())
+        link = Link(name, make())
         try:
             await link.open(self._timeout_s)
         except NotSent as error:
@@ -260,7 +261,9 @@ class ClusterRoutes:
         self._tasks = tasks
         self._links = OneAtATime(tasks, timeout_s)
         self._stale = True
+        self._suspect = ""
         self._refreshing: asyncio.Task[str] | None = None
+        self._not_before = 0.0
 
     async def link(self, key: bytes) -> Link:
         slots = self._cluster.nodes_manager.slots_cache
@@ -274,6 +277,7 @@ class ClusterRoutes:
         node = nodes[0]
         if (link := self._links.ready(node.name)) is not None:
             return link
+        self._suspect = node.name  # should the caller's deadline come first
         try:
             return await self._links.open(node.name, lambda: _connection(node))
         except NotSent:
@@ -288,6 +292,8 @@ class ClusterRoutes:
 
     def changed(self, link: Link | None) -> bool:
         self._stale = True
+        if link is not None:
+            self._suspect = link.name
         return True
 
     async def _refresh(self) -> None:
@@ -304,16 +310,19 @@ class ClusterRoutes:
 
     async def _ask(self) -> str:
         manager = self._cluster.nodes_manager
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(self._not_before - loop.time())
         try:
             # The nodes named in the configuration, and as a second chance those known from before: pods come back with
             # new addresses behind an old name, and a name may point to a node that is down.
-            await manager.initialize([(node.host, int(node.port)) for node in manager.nodes_cache.values()])
+            known = [(node.host, int(node.port)) for node in manager.nodes_cache.values()]
+            await manager.initialize(known, last_failed_node_name=self._suspect)
         except (RedisError, RedisClusterException, OSError) as error:
-            await asyncio.sleep(REFRESH_PAUSE_S)
             return reason_of(error)
+        finally:
+            self._not_before = loop.time() + REFRESH_PAUSE_S
         self._stale = False
         self._links.keep({node.name for node in manager.nodes_cache.values()})
-        await asyncio.sleep(REFRESH_PAUSE_S)
         return ""
 
     async def close(self) -> None:

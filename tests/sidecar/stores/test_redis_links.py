@@ -1,6 +1,8 @@
 """What the Redis store does when its server or the way there fails: standalone and cluster."""
 
 import asyncio
+import os
+import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from urllib.parse import urlsplit
@@ -197,14 +199,15 @@ def conversation_of(first: int, last: int) -> Conversation:
     return next(each for each in candidates if first <= key_slot(keys(each)[0]) <= last)
 
 
-async def test_a_primary_that_dies_is_replaced(own_cluster: ValkeyCluster) -> None:
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSTOP])
+async def test_a_primary_that_dies_is_replaced(own_cluster: ValkeyCluster, end: signal.Signals) -> None:
     lost, kept = conversation_of(0, 5460), conversation_of(6000, 9000)
-    async with opened(own_cluster.options) as hot:
+    async with opened(replace(own_cluster.options, timeout_s=1)) as hot:
         await committed(hot, COPY, lost)
         await committed(hot, COPY, kept)
         async with own_cluster.client(own_cluster.nodes[0]) as admin:
             await admin.wait(1, 0)
-        own_cluster.nodes[0].signal_kill()
+        os.kill(own_cluster.nodes[0].pid, end)
         async with asyncio.timeout(60):
             while True:
                 try:
@@ -225,7 +228,7 @@ async def test_calls_while_no_node_serves_the_slot(own_cluster: ValkeyCluster) -
     async with opened(replace(own_cluster.options, timeout_s=SHORT_S)) as hot:
         await committed(hot, COPY, lost)
         for node in (own_cluster.nodes[3], own_cluster.nodes[0]):  # the replica first
-            node.signal_kill()
+            os.kill(node.pid, signal.SIGKILL)
         await asyncio.sleep(0.05)
         assert (await unavailable(hot.begin(lost, claim("1")))).definite
         await own_cluster.nodes[0].start()

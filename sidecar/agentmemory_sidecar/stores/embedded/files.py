@@ -112,6 +112,11 @@ def prepare_directory(directory: Path, account: Account | None) -> Path:
             f"The data directory {directory} cannot be prepared: {error.strerror}: {error.filename}. "
             "Choose a directory that this user may write to."
         ) from error
+    if account and not _succeeds(["/bin/sh", "-c", ":"], account):
+        raise EmbeddedError(
+            f"This root may not run programs as {account.name!r} (it lacks CAP_SETUID or CAP_SETGID), and embedded servers "
+            "do not run as root. Start agentmemory as an ordinary user."
+        )
     if account and not _succeeds(["/bin/sh", "-c", 'cd "$1" && test -w .', "sh", directory / "data"], account):
         closed = _closed_ancestor(directory / "data", account)
         raise EmbeddedError(

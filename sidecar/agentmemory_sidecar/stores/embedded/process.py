@@ -156,11 +156,6 @@ class EmbeddedServer(ABC):
         if self._process is not None:
             self._ask_to_stop(self._process)
 
-    def signal_kill(self) -> None:
-        """SIGKILL, for tests of what survives it."""
-        if self._process is not None:
-            self._process.kill()
-
     def _ask_to_stop(self, process: subprocess.Popen[bytes]) -> None:
         process.send_signal(self.stop_signal)
         process.send_signal(signal.SIGCONT)  # a paused one could not hear it
