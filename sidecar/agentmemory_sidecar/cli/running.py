@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from agentmemory_sidecar.stores.embedded.files import default_directory
+
 FILE = "sidecar.json"
 
 
@@ -33,11 +35,10 @@ class Running:
 
 
 def data_home() -> Path:
-    """Where data directories lie if none is given: ``$AGENTMEMORY_HOME``, or the user's data directory."""
+    """Where data directories lie if none is given: ``$AGENTMEMORY_HOME``, or one that embedded servers can reach."""
     if home := os.environ.get("AGENTMEMORY_HOME"):
         return Path(home)
-    base = os.environ.get("XDG_DATA_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "share") / "agentmemory"
+    return default_directory()
 
 
 def data_dir(namespace: str, name: str) -> Path:
