@@ -1,5 +1,7 @@
 """Keys and the table's definition, without a server."""
 
+from urllib.parse import quote
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,12 +15,21 @@ AMBIGUOUS = st.text(st.sampled_from("/#%$!~a"), min_size=1, max_size=6)
 ANY = st.one_of(NAMES, AMBIGUOUS)
 
 
+JOINTS = st.sampled_from(["/", "#", "#head#", "#ledger#", "#chunk#", "%", "%2F", "%23", "$", ""])
+
+
 @settings(deadline=None)
-@given(ANY, ANY, ANY, ANY, ANY, ANY)
-def test_no_two_conversations_share_a_key(a: str, b: str, c: str, d: str, e: str, f: str) -> None:
-    one = (keys.partition(a, b), keys.head_key(c, "main"))
-    other = (keys.partition(d, e), keys.head_key(f, "main"))
-    assert (one == other) == ((a, b, c) == (d, e, f))
+@given(ANY, ANY, ANY, JOINTS)
+def test_no_two_names_share_a_key(a: str, b: str, c: str, joint: str) -> None:
+    """Names that join to the same whole in several ways find a separator that is missing or can come from outside."""
+    whole = a + joint + b
+    pairs = {(whole, c), (a, b + joint + c), (whole, b + joint + c), (a, c), (b, c), (quote(whole, safe=""), c)}
+    for key in (keys.partition, keys.head_key, keys.ledger_key, keys.index_key):
+        assert len({key(*pair) for pair in pairs}) == len(pairs)
+    assert len({keys.chunk_key(*pair, 0) for pair in pairs}) == len(pairs)
+    assert len({keys.pending_partition(*pair, "0") for pair in pairs}) == len(pairs)
+    kinds = [keys.head_key(a + joint + b, c), keys.ledger_key(a, b + joint + c), keys.chunk_key(a, b + joint + c, 0)]
+    assert len(set(kinds)) == len(kinds)
 
 
 @settings(deadline=None)
@@ -32,8 +43,9 @@ def test_keys_can_be_read_back(tenant: str, session: str, agent: str, name: str)
 
 
 @settings(deadline=None)
-@given(ANY, ANY, ANY, ANY)
-def test_no_range_reaches_into_another(agent: str, other: str, name: str, other_name: str) -> None:
+@given(ANY, ANY, ANY, JOINTS)
+def test_no_range_reaches_into_another(agent: str, rest: str, name: str, joint: str) -> None:
+    other, other_name = agent + joint + rest, name + joint + rest
     low, high = keys.item_range(agent)
     every = [
         (owner, kind, key)
