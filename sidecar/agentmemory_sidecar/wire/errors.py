@@ -10,9 +10,12 @@ from dataclasses import dataclass
 import msgspec
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False)
 class ApiError(Exception):
-    """What the client gets instead of a reply. ``retry`` None leaves the decision to the client's own rules."""
+    """What the client gets instead of a reply. ``retry`` None leaves the decision to the client's own rules.
+
+    Not frozen: ``contextlib`` writes the traceback of an exception that passes through its context managers.
+    """
 
     status: int
     type: str
