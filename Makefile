@@ -1,8 +1,9 @@
-# Every target sets up what it needs. PYTHON must be 3.11 or newer.
+# Every target sets up what it needs. PYTHON must be 3.11 or newer. ARGS goes to the program that the target runs.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+LITELLM := .venvs/litellm/.ready
 
 .PHONY: run test e2e lint bench format generated clean help
 .DEFAULT_GOAL := help
@@ -12,16 +13,17 @@ help: ## show this list
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "agentmemory needs Python 3.11 or newer; name one with PYTHON=..."; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@echo "setting up $(VENV) (a minute or two, the first time)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-run: $(READY) ## a conversation that survives kills, then a sidecar that keeps serving (ONCE=1 ends it there)
-	@$(BIN)/python -m examples.demo $(if $(ONCE),--once)
+run: $(READY) ## a conversation that survives kills, then a sidecar that keeps serving (ARGS=--once ends it there)
+	@$(BIN)/python -m examples.demo $(if $(ONCE),--once) $(ARGS)
 
-test: $(READY) ## all tests against real stores and real clients
+test: $(READY) ## all tests against real stores and real clients (ARGS for pytest)
 	@bash tests/prepare
-	$(BIN)/python -m pytest
+	@. .venvs/tests.env && $(BIN)/python -m pytest $(ARGS)
 
 lint: $(READY) ## ruff, mypy, import contracts, generated files
 	$(BIN)/ruff check .
@@ -37,11 +39,17 @@ format: $(READY) ## let ruff mend what it can
 generated: $(READY) ## write generated files anew
 	$(BIN)/python -m agentmemory_sidecar.resource.docs
 
-e2e: $(READY) ## drills on kind
+e2e: $(READY) ## drills on a kind cluster
 	@bash e2e/run
 
-bench: $(READY) ## the sidecar beside a bare pass-through and LiteLLM's proxy
-	$(BIN)/python -m bench.proxy
+bench: $(READY) $(LITELLM) ## the sidecar beside a bare pass-through and LiteLLM's proxy (ARGS=--quick: without LiteLLM)
+	$(BIN)/python -m bench.proxy $(ARGS)
 
-clean: ## remove environments and caches
-	rm -rf .venv .venvs .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+$(LITELLM): bench/requirements/litellm.txt
+	@echo "setting up $(@D)"
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+clean: ## remove environments, caches and the demo's data
+	rm -rf .venv .venvs .agentmemory build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
