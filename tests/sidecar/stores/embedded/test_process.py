@@ -112,7 +112,7 @@ async def test_servers_run_without_privileges(kind: str, directory: Path) -> Non
 
 @pytest.mark.parametrize("kind", SERVERS)
 async def test_an_ordinary_user_runs_them_as_itself(kind: str, directory: Path) -> None:
-    with children.started(kind, directory / kind, prefix=children.as_ordinary_user()) as (child, server, address):
+    with children.started(kind, directory / kind, python=children.as_ordinary_user()) as (child, server, address):
         assert server.uids() == psutil.Process(child.pid).uids()
         await _write(kind, address)
 
@@ -143,8 +143,8 @@ async def test_root_is_told_when_the_data_cannot_be_reached(kind: str, directory
 
 async def test_an_ordinary_user_is_told_when_the_data_cannot_be_written(directory: Path) -> None:
     os.chmod(directory, 0o555)
-    prefix = children.as_ordinary_user()
-    with children.start("valkey", directory / "valkey", prefix=prefix) as child:
+    python = children.as_ordinary_user()
+    with children.start("valkey", directory / "valkey", python=python) as child:
         _, error = child.communicate()
     assert child.returncode == 1
     assert "Choose a directory that this user may write to" in error
