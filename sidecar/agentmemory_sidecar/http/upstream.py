@@ -42,21 +42,21 @@ class HttpResponse:
             async for chunk in self._response.content.iter_any():
                 yield self._decoder.decompress(chunk) if self._decoder else chunk
         except _BROKEN as error:
-            raise failure(error, self._idle_s) from error
+            raise failure(error, self._idle_s, answered=True) from error
 
     async def read(self) -> bytes:
         return b"".join([chunk async for chunk in self.chunks()])
 
 
-def failure(error: BaseException, idle_s: float) -> UpstreamFailed:
+def failure(error: BaseException, idle_s: float, *, answered: bool = False) -> UpstreamFailed:
     """An error of the HTTP client as what it means; its text names hosts and reasons, never a body."""
     if isinstance(error, aiohttp.ServerTimeoutError | asyncio.TimeoutError) and not isinstance(
         error, aiohttp.ConnectionTimeoutError
     ):
-        return UpstreamFailed("time-out", idle_s)
+        return UpstreamFailed("time-out", idle_s, answered=answered)
     if isinstance(error, aiohttp.ClientConnectorError):
         return UpstreamFailed(f"connection to {error.host}:{error.port} failed")
-    return UpstreamFailed(type(error).__name__)
+    return UpstreamFailed(type(error).__name__, answered=answered)
 
 
 class HttpUpstream:

@@ -68,4 +68,4 @@ async def stream_through(
                 await client.write(chunk)
             await client.end()
     except UpstreamFailed as error:
-        raise broken(error, begun=client.begun) from error
+        raise broken(error) from error

@@ -9,12 +9,14 @@ Headers = Sequence[tuple[str, str]]
 
 
 class UpstreamFailed(Exception):
-    """Claude could not be asked, or its reply broke off. ``timed_out`` in seconds when it was silence, else 0."""
+    """Claude could not be asked, or its reply broke off. ``timed_out`` in seconds when it was silence, else 0;
+    ``answered`` once its reply had begun."""
 
-    def __init__(self, reason: str, timed_out: float = 0.0) -> None:
+    def __init__(self, reason: str, timed_out: float = 0.0, *, answered: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.timed_out = timed_out
+        self.answered = answered
 
 
 class ClientGone(Exception):

@@ -4,11 +4,13 @@ A client takes a stream for success when it has seen ``message_delta``; that fra
 A reply that breaks off never ends cleanly.
 """
 
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 
 import msgspec
 
-from agentmemory_sidecar.step.exchange import Client, Headers, Response, UpstreamFailed
+from agentmemory_sidecar.resource.agentmemory import OnDisconnect
+from agentmemory_sidecar.step.exchange import Client, ClientGone, Headers, Response, UpstreamFailed
 from agentmemory_sidecar.step.question import Question
 from agentmemory_sidecar.step.services import Services
 from agentmemory_sidecar.wire.errors import ApiError, upstream_cut, upstream_timeout, upstream_unreachable
@@ -60,17 +62,41 @@ async def forward(services: Services, question: Question, prompt: Prompt, client
             "POST", question.path, inbound.query, headers, prompt.body, plain=True
         ) as response:
             if response.status == 200 and response.content_type == "text/event-stream":
-                return await _stream(response, prompt, client)
+                stays = services.config.on_disconnect is OnDisconnect.COMPLETE
+                return await _stream(response, prompt, Listener(client, stays=stays))
             return _whole(response, await response.read(), prompt)
     except UpstreamFailed as error:
-        raise broken(error, begun=client.begun) from error
+        raise broken(error) from error
 
 
-def broken(error: UpstreamFailed, *, begun: bool) -> ApiError:
+def broken(error: UpstreamFailed) -> ApiError:
     """What a failed upstream is to the client."""
     if error.timed_out:
         return upstream_timeout(error.timed_out)
-    return upstream_cut() if begun else upstream_unreachable(error.reason)
+    return upstream_cut() if error.answered else upstream_unreachable(error.reason)
+
+
+class Listener:
+    """The client while the reply streams. With ``stays`` the step goes on though nobody hears it any more."""
+
+    def __init__(self, client: Client, *, stays: bool) -> None:
+        self._client, self._stays = client, stays
+        self._gone = False
+
+    async def begin(self, status: int, headers: Headers) -> None:
+        await self._give(self._client.begin(status, headers))
+
+    async def write(self, data: bytes) -> None:
+        if not self._gone:
+            await self._give(self._client.write(data))
+
+    async def _give(self, giving: Awaitable[None]) -> None:
+        try:
+            await giving
+        except ClientGone:
+            if not self._stays:
+                raise
+            self._gone = True
 
 
 def _whole(response: Response, body: bytes, prompt: Prompt) -> Answer:
@@ -86,7 +112,7 @@ def _whole(response: Response, body: bytes, prompt: Prompt) -> Answer:
     return answer
 
 
-async def _stream(response: Response, prompt: Prompt, client: Client) -> Answer:
+async def _stream(response: Response, prompt: Prompt, client: Listener) -> Answer:
     headers = [*to_client(response.headers), *prompt.receipt.items()]
     await client.begin(response.status, headers)
     frames, copy = Frames(), Accumulator()
@@ -101,6 +127,9 @@ async def _stream(response: Response, prompt: Prompt, client: Client) -> Answer:
                 held.append(frame)
         if ready:
             await client.write(b"".join(ready))
+        if copy.error is not None:
+            # It is the reply's end, whatever becomes of the connection.
+            break
     if copy.error is None and not copy.complete:
         raise upstream_cut()
     reply = copy.reply() if copy.complete else None
