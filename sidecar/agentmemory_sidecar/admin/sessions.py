@@ -169,7 +169,7 @@ class Sessions:
         payload = Payload(
             step=patch.id, patch=build.linked(msgspec.to_builtins(patch), config.blob_threshold_bytes, drafts)
         )
-        record = build.add_record(item, place, "patch", payload, new, drafts.keys)
+        build.add_record(item, place, "patch", payload, new, drafts.keys)
         spilled: list[Any] = []
         body = build.shrink(item, spilled.append, drafts)
         await drafts.write(services.blobs, services.blob_health, services.state, conversation)
@@ -181,7 +181,7 @@ class Sessions:
         await services.state.write(
             conversation, body, expect=read, new=new, pending=item.pending, ttl_s=services.state_ttl_s
         )
-        services.archiver.submit(conversation, [record])
+        services.archiver.submit(conversation, item.outbox)
         try:
             await services.hot.drop(conversation)
         except StoreUnavailable:

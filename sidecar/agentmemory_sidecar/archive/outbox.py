@@ -60,16 +60,19 @@ class Archiver:
         self._archived: OrderedDict[Conversation, int] = OrderedDict()
         self._busy: dict[Conversation, int] = {}
 
-    def submit(self, conversation: Conversation, records: Sequence[Outgoing]) -> None:
-        """Carry these soon. Never waits: what does not fit is left to the sweep."""
-        for record in records:
+    def submit(self, conversation: Conversation, outbox: Sequence[Outgoing]) -> None:
+        """Carry an item's whole outbox soon, in its order: ``archived`` counts on it that nothing before a carried record is
+        left out. Never waits: what does not fit, or has its bytes in chunk items, is left to the sweep."""
+        for record in outbox:
+            if not record.data:
+                continue
             try:
                 self._queue.put_nowait((conversation, record))
             except asyncio.QueueFull:
                 return
 
     def archived(self, conversation: Conversation) -> int:
-        """The sequence up to which this conversation's records are known to be in the archive."""
+        """The sequence up to which the conversation's records are known to be in the archive, chunk items apart."""
         return self._archived.get(conversation, 0)
 
     def enter(self, conversation: Conversation) -> None:

@@ -78,7 +78,7 @@ async def _outcome(
             raise memory_unavailable("state tier", sent=True) from error
         return {"commit": "not-remembered"}
     await _publish(services, question, memory, decided, lease, written)
-    services.archiver.submit(question.conversation, [record for record in written.item.outbox if record.data])
+    services.archiver.submit(question.conversation, written.item.outbox)
     if written.item.patches:
         services.tasks.start(services.patches.apply(question.conversation), "apply a subagent's patches")
     said = "committed" if decided.commit else "archived"

@@ -55,7 +55,8 @@ def next_item(config: SidecarConfig, archived: int, finished: Finished, base: It
     item.subject = place.key.subject
     item.user, item.project = question.identity.user, question.identity.project
     item.created_at, item.updated_at = item.created_at or place.now, place.now
-    item.outbox = [record for record in item.outbox if record.seq > archived]
+    # One whose bytes wait in chunk items stays until the sweep has carried it and taken the chunks away.
+    item.outbox = [record for record in item.outbox if record.seq > archived or not record.data]
     applied = _apply_patch(config.schema_version, finished, base, item, versions, threshold)
 
     before = base.mark
