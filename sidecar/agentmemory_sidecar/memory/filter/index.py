@@ -1,0 +1,301 @@
+"""An index over facts, built once for each version of a state and asked with each prompt. Plain Python, no model.
+
+A fact's score has these parts:
+
+1. **Words**: BM25 over stems, with pairs of neighbouring words and word beginnings as weaker terms of their own, and the
+   words of the pointer as a weak field. Speakers (``Ann: …``) are a field too.
+2. **Feedback**: the rare words of the best facts are asked for as well, weakly.
+3. **Surroundings**: a fact gets a share of what its neighbours in the same list have (an answer stands behind its
+   question), and of what its whole conversation has (facts of one list and day).
+4. **Time**: dates in the query against the fact's time, times in the text for a question that asks when, and a little for
+   what is newer.
+"""
+
+import heapq
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import log
+
+from agentmemory_sidecar.memory.filter import times
+from agentmemory_sidecar.memory.filter.facts import RawFact
+from agentmemory_sidecar.memory.filter.words import content_stems, stem, words
+
+_SPEAKER = re.compile(r"([^\W\d_][\w.'-]{0,30}(?: [^\W\d_][\w.'-]{0,30})?): ")
+_NEWEST = re.compile(r"\b(latest|newest|most recent|recently|current(?:ly)?|now|last|still|today)\b", re.IGNORECASE)
+_ASKS_NUMBER = re.compile(r"\bhow (?:many|much|often|old|big|large|far|tall)\b", re.IGNORECASE)
+_NUMBER = re.compile(
+    r"\d|\b(?:two|three|four|five|six|seven|eight|nine|ten|once|twice|dozen|hundred|thousand|couple)\b", re.IGNORECASE
+)
+_BLOCK = 16
+"""Facts without a time are taken for one conversation in runs of this many."""
+
+
+FLOOR = 0.05
+"""Facts with less than this share of the best score are left out."""
+CANDIDATES = 600
+"""How many facts are looked at beyond their words."""
+LENDERS = 120
+"""How many of them lend to their neighbours."""
+FEEDBACK_FACTS = 6
+FEEDBACK_TERMS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """How much each part counts, beside 1 for a word found."""
+
+    k1: float = 1.2
+    b: float = 0.4
+    pair: float = 0.5
+    beginning: float = 0.3
+    pointer: float = 0.6
+    speaker: float = 1.2
+    mention: float = 0.35
+    """A known speaker's name inside a text: mostly an address."""
+    feedback: float = 0.25
+    before: float = 0.35
+    """Share of the score of the fact before; the second before has a third of it."""
+    after: float = 0.25
+    question: float = 0.25
+    """Added to ``before`` where the fact before asks something."""
+    conversation: float = 0.35
+    time: float = 0.6
+    asked: float = 0.2
+    """For a fact that says a time, or a number, when the question asks for one."""
+    recency: float = 0.05
+    newest: float = 0.3
+    density: float = 0.35
+    """Cost counts with this power when the budget is filled: 0 takes the best, 1 the best for each token."""
+    diversity: float = 0.2
+    """How much less a fact is worth whose words were all said by those taken before it."""
+
+
+WEIGHTS = Weights()
+
+
+class Postings:
+    """One field's terms: which documents have them, and how much each is worth."""
+
+    def __init__(self, documents: Sequence[Counter[str]], k1: float, b: float) -> None:
+        lengths = [sum(document.values()) for document in documents]
+        average = sum(lengths) / len(lengths) if lengths else 1.0
+        self.count = len(documents)
+        self.lists: dict[str, tuple[list[int], list[float]]] = {}
+        for number, document in enumerate(documents):
+            norm = k1 * (1 - b + b * lengths[number] / (average or 1.0))
+            for term, frequency in document.items():
+                ids, values = self.lists.setdefault(term, ([], []))
+                ids.append(number)
+                values.append(frequency * (k1 + 1) / (frequency + norm))
+
+    def idf(self, term: str) -> float:
+        found = self.lists.get(term)
+        if found is None:
+            return 0.0
+        return log(1 + (self.count - len(found[0]) + 0.5) / (len(found[0]) + 0.5))
+
+    def add(self, term: str, weight: float, scores: list[float]) -> bool:
+        """Add a term's worth to each document's score; False where no document has it."""
+        found = self.lists.get(term)
+        if found is None:
+            return False
+        worth = weight * self.idf(term)
+        for number, value in zip(*found, strict=True):
+            scores[number] += worth * value
+        return True
+
+
+class Index:
+    """See the module. Asking changes nothing in it."""
+
+    def __init__(self, facts: Sequence[RawFact], weights: Weights = WEIGHTS) -> None:
+        self.facts = facts
+        self.weights = weights
+        texts = [fact.searched for fact in facts]
+        self.speakers = _speakers(texts)
+        self.times = [times.when(fact.time) if fact.time else None for fact in facts]
+        self.tells_when = [times.tells_when(text) for text in texts]
+        self.has_number = [bool(_NUMBER.search(text)) for text in texts]
+        self.asks = [text.rstrip().endswith("?") for text in texts]
+        lists = [_list_of(fact.pointer) for fact in facts]
+        self.group, groups = _groups(lists, [fact.time for fact in facts], self.times)
+        self.same_list = [at > 0 and lists[at] == lists[at - 1] for at in range(len(facts))] + [False] * 2
+
+        self.stems: list[list[str]] = []
+        said_by: list[Counter[str]] = []
+        bags: list[Counter[str]] = []
+        in_groups: list[Counter[str]] = [Counter() for _ in range(groups)]
+        for at, text in enumerate(texts):
+            match = _SPEAKER.match(text)
+            speaker = match[1] if match and match[1] in self.speakers else ""
+            stems = content_stems(text[match.end() :] if match and speaker else text)
+            bag = Counter(stems)
+            in_groups[self.group[at]].update(bag.keys())
+            bag.update(f"{a} {b}" for a, b in pairwise(stems))
+            bag.update("^" + term[:5] for term in set(stems) if len(term) > 5)
+            self.stems.append(stems)
+            bags.append(bag)
+            said_by.append(Counter(content_stems(speaker)))
+        self.text = Postings(bags, weights.k1, weights.b)
+        self.by = Postings(said_by, weights.k1, 0.0)
+        self.where = Postings([Counter(_pointer_stems(fact.pointer)) for fact in facts], weights.k1, 0.3)
+        self.whole = Postings(in_groups, 1.2, 0.5)
+        self.speaker_stems = set(self.by.lists)
+
+    def scores(self, query: str) -> dict[int, float]:
+        """The score of each fact that is worth a thought, by its number."""
+        asked = content_stems(query)
+        if not asked or not self.facts:
+            return {}
+        scores = [0.0] * len(self.facts)
+        self._words(asked, scores)
+        best = self._best(scores, FEEDBACK_FACTS)
+        self._feedback(asked, best, scores)
+        return self._timed(query, self._surroundings(asked, scores, self._best(scores, CANDIDATES)))
+
+    def _best(self, scores: Sequence[float], count: int) -> list[int]:
+        """The numbers of at most ``count`` facts, best first, without those far behind."""
+        floor = max(scores) * FLOOR
+        found = [number for number, score in enumerate(scores) if score > floor]
+        found.sort(key=scores.__getitem__, reverse=True)
+        return found[:count]
+
+    def _words(self, asked: Sequence[str], scores: list[float]) -> None:
+        weights = self.weights
+        for term, times_asked in Counter(asked).items():
+            weight = 1 + log(times_asked)
+            if term in self.speaker_stems:
+                self.by.add(term, weights.speaker * weight, scores)
+                self.text.add(term, weights.mention * weight, scores)
+                continue
+            if term.isdigit():
+                weight *= 1.2
+            self.text.add(term, weight, scores)
+            if len(term) > 4:
+                self.text.add("^" + term[:5], weights.beginning * weight, scores)
+            self.where.add(term, weights.pointer * weight, scores)
+        for a, b in pairwise(asked):
+            self.text.add(f"{a} {b}", weights.pair, scores)
+
+    def _feedback(self, asked: Sequence[str], best: Sequence[int], scores: list[float]) -> None:
+        weights = self.weights
+        if not best or not weights.feedback:
+            return
+        worth: defaultdict[str, float] = defaultdict(float)
+        counts: Counter[str] = Counter()
+        for number in best:
+            for term in set(self.stems[number]):
+                worth[term] += scores[number] / scores[best[0]]
+                counts[term] += 1
+        known = set(asked) | self.speaker_stems
+        shared = [
+            (value * self.text.idf(term), term)
+            for term, value in worth.items()
+            if counts[term] > 1 and term not in known
+        ]
+        found = heapq.nlargest(FEEDBACK_TERMS, shared)
+        for value, term in found:
+            self.text.add(term, weights.feedback * value / found[0][0], scores)
+
+    def _surroundings(self, asked: Sequence[str], scores: Sequence[float], best: Sequence[int]) -> dict[int, float]:
+        weights = self.weights
+        if not best:
+            return {}
+        result = {number: scores[number] for number in best}
+        for number in best[:LENDERS]:
+            score = scores[number]
+            if self.same_list[number + 1]:
+                gain = (weights.before + (weights.question if self.asks[number] else 0.0)) * score
+                result[number + 1] = result.get(number + 1, 0.0) + gain
+                if self.same_list[number + 2]:
+                    result[number + 2] = result.get(number + 2, 0.0) + gain / 3
+            if self.same_list[number]:
+                result[number - 1] = result.get(number - 1, 0.0) + weights.after * score
+        total = [0.0] * self.whole.count
+        for term in set(asked) - self.speaker_stems:
+            self.whole.add(term, 1.0, total)
+        richest = max(total)
+        if richest > 0:
+            share = weights.conversation * scores[best[0]] / richest
+            for number in result:
+                result[number] += share * total[self.group[number]]
+        return result
+
+    def _timed(self, query: str, scores: dict[int, float]) -> dict[int, float]:
+        weights = self.weights
+        asked = list(times.dates(query))
+        close: dict[times.When, float] = {}
+        when, number_asked = times.asks_when(query), _ASKS_NUMBER.search(query) is not None
+        newer = (weights.newest if _NEWEST.search(query) else weights.recency) / len(self.facts)
+        for number, score in scores.items():
+            factor = 1 + newer * number
+            told = self.times[number]
+            if asked and told is not None:
+                if told not in close:
+                    close[told] = max(times.closeness(told, one) for one in asked)
+                factor += weights.time * close[told]
+            if (when and self.tells_when[number]) or (number_asked and self.has_number[number]):
+                factor += weights.asked
+            scores[number] = score * factor
+        return scores
+
+    def in_order(self, scores: Mapping[int, float], costs: Sequence[int], query: str) -> Iterator[int]:
+        """Facts in the order in which a budget should take them: by score, dear ones later, and later too what repeats those
+        before it (beyond the words that were asked for). A fact counts as said once it was given out."""
+        weights = self.weights
+        heap = [(-score / max(costs[number], 8) ** weights.density, -number, False) for number, score in scores.items()]
+        heapq.heapify(heap)
+        skipped = set(content_stems(query)) | self.speaker_stems
+        said: set[str] = set()
+        while heap:
+            worth, number, seen = heapq.heappop(heap)
+            own = [term for term in self.stems[-number] if term not in skipped]
+            if own and not seen:
+                again = sum(term in said for term in own) / len(own)
+                if again > 0.3:
+                    heapq.heappush(heap, (worth * (1 - weights.diversity * again), number, True))
+                    continue
+            yield -number
+            said.update(own)
+
+    def normal(self, number: int) -> str:
+        """A fact's text in one form, for telling whether two say the same."""
+        return " ".join(self.facts[number].searched.lower().split())
+
+    def found_by(self, number: int, query: str) -> list[str]:
+        """The query's words that a fact has, for explaining."""
+        own = set(self.stems[number])
+        return sorted({word for word in words(query) if stem(word) in own})
+
+
+def _speakers(texts: Sequence[str]) -> set[str]:
+    """Names that begin several facts, as in a transcript."""
+    counts = Counter(match[1] for text in texts if (match := _SPEAKER.match(text)))
+    return {name for name, count in counts.items() if count >= 3}
+
+
+def _groups(parents: Sequence[str], labels: Sequence[str], told: Sequence[times.When | None]) -> tuple[list[int], int]:
+    """The conversation each fact belongs to: neighbours of one list and one day, or a run of facts without times."""
+    numbers: list[int] = []
+    number, run = -1, 0
+    before: tuple[object, ...] = ()
+    for parent, label, when in zip(parents, labels, told, strict=True):
+        here = (parent, when or label)
+        if here != before or (not label and run >= _BLOCK):
+            number, run = number + 1, 0
+        before, run = here, run + 1
+        numbers.append(number)
+    return numbers, number + 1
+
+
+def _list_of(pointer: str) -> str:
+    """The list that a fact is an element of; for a member of an object, the member itself."""
+    parent, _, name = pointer.rpartition("/")
+    return parent if name.isdecimal() else pointer
+
+
+def _pointer_stems(pointer: str) -> list[str]:
+    return [term for term in content_stems(pointer.replace("_", " ").replace("/", " ")) if not term.isdigit()]

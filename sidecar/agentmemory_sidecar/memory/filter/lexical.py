@@ -1,0 +1,225 @@
+"""The default strategy: by words, in process, with no network and no model."""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from agentmemory_sidecar.memory import pointer as ptr
+from agentmemory_sidecar.memory.fence import FRAME_CHARACTERS, entry_line, heading_line
+from agentmemory_sidecar.memory.filter.base import Dropped, Fact, Selection
+from agentmemory_sidecar.memory.filter.facts import RawFact, facts_of
+from agentmemory_sidecar.memory.filter.index import WEIGHTS, Index, Weights
+from agentmemory_sidecar.memory.tokens import estimate
+
+KEPT_INDEXES = 16
+"""Indexes kept, one for each version of a state that was asked lately."""
+LISTED = 50
+"""How many facts that stayed out are told of."""
+MISSES = 60
+"""How many facts that do not fit are tried before the budget counts as full."""
+QUERY_LIMIT = 2_000
+"""Characters of the query that are looked at: its beginning and its end, half each."""
+_FRAME = (FRAME_CHARACTERS + 3) // 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    index: Index
+    facts: list[Fact]
+    """With their costs, without a heading."""
+    costs: list[int]
+    headings: list[int]
+    """What the heading above each fact costs."""
+    state_tokens: int
+
+
+class Lexical:
+    """See ``Filter`` and ``memory.filter.index``. Safe to share; keeps the indexes of the last states it saw."""
+
+    def __init__(self, weights: Weights = WEIGHTS) -> None:
+        self._weights = weights
+        self._kept: OrderedDict[tuple[object, ...], _Prepared] = OrderedDict()
+
+    def select(
+        self,
+        state: Mapping[str, Any],
+        query: str,
+        budget_tokens: int,
+        *,
+        pinned: Sequence[str] = (),
+        never: Sequence[str] = (),
+        said: Mapping[str, str] | None = None,
+    ) -> Selection:
+        prepared = self._prepare(state, tuple(pinned), tuple(never))
+        budget = _Budget(prepared, budget_tokens - _FRAME, _said(said or {}))
+        for outer in pinned:
+            for number, fact in enumerate(prepared.facts):
+                if ptr.covers(outer, fact.pointer):
+                    budget.pin(number)
+        if not budget.truncated:
+            fill(prepared.index, _shortened(query), prepared.costs, budget.take)
+        facts = budget.chosen(lambda number: prepared.index.found_by(number, query))
+        tokens = budget.used + _FRAME if facts else 0
+        return Selection(facts, tuple(budget.dropped[:LISTED]), tokens, prepared.state_tokens, budget.truncated)
+
+    def _prepare(self, state: Mapping[str, Any], pinned: tuple[str, ...], never: tuple[str, ...]) -> _Prepared:
+        data = msgspec.json.encode(state)
+        key = (hashlib.blake2b(data, digest_size=16).digest(), pinned, never)
+        prepared = self._kept.get(key)
+        if prepared is None:
+            prepared = self._kept[key] = _build(facts_of(state, pinned, never), estimate(data), self._weights)
+            if len(self._kept) > KEPT_INDEXES:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return prepared
+
+
+def fill(index: Index, query: str, costs: Sequence[int], take: Callable[[int, float, str], bool]) -> None:
+    """Offer facts in order of worth, with ``duplicate`` for one that says word for word what a taken one says. ``take``
+    tells whether it took the fact; what does not fit leaves room for smaller ones behind it."""
+    scores = index.scores(query)
+    taken: set[str] = set()
+    misses = 0
+    for number in index.in_order(scores, costs, query):
+        same = index.normal(number)
+        if same in taken:
+            take(number, scores[number], "duplicate")
+            continue
+        if take(number, scores[number], ""):
+            taken.add(same)
+            continue
+        misses += 1
+        if misses > MISSES:
+            return
+
+
+class _Budget:
+    """Takes facts while they fit."""
+
+    def __init__(self, prepared: _Prepared, tokens: int, said: set[tuple[str, str]]) -> None:
+        self._prepared = prepared
+        self._left = tokens
+        self._said = said
+        self._facts: dict[int, Fact] = {}
+        self._under: set[str] = set()
+        self._pinned: list[int] = []
+        self.dropped: list[Dropped] = []
+        self.used = 0
+        self.truncated = False
+
+    def pin(self, number: int) -> None:
+        """Take a pinned fact, cut to what is left if it must be."""
+        fact = self._prepared.facts[number]
+        if number in self._facts:
+            return
+        if self._is_said(fact):
+            self._drop(fact, 0.0, "said")
+            return
+        cost = self._cost(number, fact)
+        if cost > self._left and not self.truncated:
+            self.truncated = True
+            fact, cost = self._cut(number, fact)
+        if cost > self._left or not fact.text:
+            self._drop(self._prepared.facts[number], 0.0, "budget")
+            return
+        self._pinned.append(number)
+        self._put(number, _with(fact, 0.0, pinned=True), cost)
+
+    def take(self, number: int, score: float, why_not: str) -> bool:
+        """Take a fact by its score; False where it stays out."""
+        fact = self._prepared.facts[number]
+        if number in self._facts:
+            return False
+        if self._is_said(fact):
+            why_not = "said"
+        cost = self._cost(number, fact)
+        if not why_not and cost > self._left:
+            why_not = "budget"
+        if why_not:
+            self._drop(fact, score, why_not)
+            return False
+        self._put(number, _with(fact, score), cost)
+        return True
+
+    def chosen(self, found_by: Callable[[int], list[str]]) -> tuple[Fact, ...]:
+        """Pinned facts in their order, then the others in the state's, those of one parent together."""
+        first: dict[str, int] = {}
+        others = sorted(number for number in self._facts if not self._facts[number].pinned)
+        for number in others:
+            first.setdefault(self._heading_key(self._facts[number]), number)
+        others.sort(key=lambda number: (first[self._heading_key(self._facts[number])], number))
+        facts = [_because(self._facts[number], "pinned") for number in self._pinned]
+        return (*facts, *(_because(self._facts[n], ", ".join(found_by(n)) or "its surroundings") for n in others))
+
+    def _cost(self, number: int, fact: Fact) -> int:
+        # A heading may stand twice, among the pinned and among the others.
+        return fact.tokens + (0 if self._heading_key(fact) in self._under else self._prepared.headings[number])
+
+    def _heading_key(self, fact: Fact) -> str:
+        return fact.pointer.rpartition("/")[0]
+
+    def _put(self, number: int, fact: Fact, cost: int) -> None:
+        self._facts[number] = fact
+        self._left -= cost
+        self.used += cost
+        if not fact.pinned:
+            self._under.add(self._heading_key(fact))
+
+    def _cut(self, number: int, fact: Fact) -> tuple[Fact, int]:
+        """As much of the text as fits."""
+        room = self._left - self._prepared.headings[number]
+        low, high = 0, len(fact.text)
+        while low < high:
+            middle = (low + high + 1) // 2
+            if estimate(entry_line(fact.pointer, fact.text[:middle] + "…")) <= room:
+                low = middle
+            else:
+                high = middle - 1
+        cut = _with(fact, 0.0, text=fact.text[:low] + "…" if low else "")
+        return cut, estimate(entry_line(cut.pointer, cut.text)) + self._prepared.headings[number]
+
+    def _is_said(self, fact: Fact) -> bool:
+        return (_place(fact.pointer), fact.hash) in self._said
+
+    def _drop(self, fact: Fact, score: float, reason: str) -> None:
+        self.dropped.append(Dropped(fact.pointer, fact.tokens, round(score, 4), reason))
+
+
+def _build(raw: list[RawFact], state_tokens: int, weights: Weights) -> _Prepared:
+    facts, headings = [], []
+    for one in raw:
+        fact = Fact(one.pointer, one.text, one.hash)
+        facts.append(_with(fact, 0.0, tokens=estimate(entry_line(fact.pointer, fact.text))))
+        headings.append(estimate(heading_line(one.pointer.rpartition("/")[0])))
+    return _Prepared(Index(raw, weights), facts, [fact.tokens for fact in facts], headings, state_tokens)
+
+
+def _with(
+    fact: Fact, score: float, *, pinned: bool = False, text: str | None = None, tokens: int | None = None
+) -> Fact:
+    return Fact(
+        fact.pointer, fact.text if text is None else text, fact.hash, fact.tokens if tokens is None else tokens,
+        round(score, 4), pinned,
+    )  # fmt: skip
+
+
+def _because(fact: Fact, reason: str) -> Fact:
+    return Fact(fact.pointer, fact.text, fact.hash, fact.tokens, fact.score, fact.pinned, reason)
+
+
+def _said(said: Mapping[str, str]) -> set[tuple[str, str]]:
+    return {(_place(pointer), value) for pointer, value in said.items()}
+
+
+def _place(pointer: str) -> str:
+    """An element of a list counts as said wherever in its list it stands by now."""
+    parent, _, name = pointer.rpartition("/")
+    return parent + "/-" if name.isdecimal() else pointer
+
+
+def _shortened(query: str) -> str:
+    return query if len(query) <= QUERY_LIMIT else f"{query[: QUERY_LIMIT // 2]} {query[-QUERY_LIMIT // 2 :]}"
