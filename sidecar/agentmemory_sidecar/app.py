@@ -78,13 +78,12 @@ class Sidecar:
         self._background.start(services.archiver.sweep_for_ever(SWEEP_S), "sweep outboxes")
         self._undo.push_async_callback(self._drain)
         self.proxy = Proxy(services)
-        self.address = await self._serve(self.proxy.app(), listen)
-        self.admin_address = await self._serve(Admin(services, stores, self.token).app(), admin)
+        self.address = await self._serve(web.ServerRunner(self.proxy.server(), shutdown_timeout=1.0), listen)
+        app = Admin(services, stores, self.token).app()
+        runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=1.0)
+        self.admin_address = await self._serve(runner, admin)
 
-    async def _serve(self, app: web.Application, where: Address) -> Address:
-        runner = web.AppRunner(
-            app, handler_cancellation=True, auto_decompress=False, access_log=None, shutdown_timeout=1.0
-        )
+    async def _serve(self, runner: web.BaseRunner, where: Address) -> Address:
         await runner.setup()
         self._undo.push_async_callback(runner.cleanup)
         site = web.TCPSite(runner, where.host, where.port, backlog=1024)

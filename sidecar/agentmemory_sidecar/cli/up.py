@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -89,6 +90,10 @@ async def serve(config: SidecarConfig, listen: tuple[str, int], admin: tuple[str
     click.echo(f"agentmemory: {running.name} listens on {running.url} (Claude at {config.upstream.url})")
     click.echo(f"agentmemory: point an agent at it with ANTHROPIC_BASE_URL={running.url}")
     sys.stdout.flush()
+    # What start-up made stays for good: the collector need not look at it again and again while requests come.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
     try:
         await stop.wait()
     finally:

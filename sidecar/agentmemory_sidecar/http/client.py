@@ -9,7 +9,7 @@ from agentmemory_sidecar.step.exchange import ClientGone, Headers
 class HttpClient:
     """Writes one answer. A streamed answer that is not ended is cut, so that no client takes it for whole."""
 
-    def __init__(self, request: web.Request) -> None:
+    def __init__(self, request: web.BaseRequest) -> None:
         self._request = request
         self._response: web.StreamResponse | None = None
         self._ended = False

@@ -1,8 +1,12 @@
 """The proxy's own server: every path is Claude's, so there is one route."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
-from aiohttp import web
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.web_protocol import RequestHandler
 
 from agentmemory_sidecar.http.client import HttpClient
 from agentmemory_sidecar.proxy import handle
@@ -21,13 +25,13 @@ class Proxy:
         self._services = services
         self.stopping = False
 
-    def app(self) -> web.Application:
-        # One byte over the limit is read, so that ours is the error that tells.
-        app = web.Application(client_max_size=LIMIT + 1)
-        app.router.add_route("*", "/{path:.*}", self._handle)
-        return app
+    def server(self) -> web.Server:
+        """aiohttp's low-level server: there is nothing to route, and the router would cost as much as the rest of it."""
+        return web.Server(
+            self._handle, request_factory=_request, handler_cancellation=True, auto_decompress=False, access_log=None
+        )
 
-    async def _handle(self, request: web.Request) -> web.StreamResponse:
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         client = HttpClient(request)
         if self.stopping:
             await refuse(client, shutting_down())
@@ -41,7 +45,20 @@ class Proxy:
         return client.finished()
 
 
-async def read(request: web.Request) -> Inbound:
+def _request(
+    message: RawRequestMessage,
+    payload: StreamReader,
+    protocol: RequestHandler,
+    writer: AbstractStreamWriter,
+    task: "asyncio.Task[None]",
+) -> web.BaseRequest:
+    # One byte over the limit is read, so that ours is the error that tells.
+    return web.BaseRequest(
+        message, payload, protocol, writer, task, asyncio.get_running_loop(), client_max_size=LIMIT + 1
+    )
+
+
+async def read(request: web.BaseRequest) -> Inbound:
     """The request as the turn sees it. Bodies of requests that are not messages are streamed on, whatever their size."""
     path, _, query = request.raw_path.partition("?")
     body: bytes | AsyncIterator[bytes] = b""

@@ -121,8 +121,8 @@ def add_conflict(item: Item, source: str, versions: Versions, operations: bytes)
 def shrink(item: Item, spill: Callable[[Outgoing], None], drafts: Drafts) -> bytes:
     """Pack the item below its limit: records leave for chunk items first, then smaller and smaller values become blobs.
 
-    ``spill`` is told of each record whose bytes the item no longer holds. What cannot be made small enough is written as
-    it is: the store's own limit is far above.
+    ``spill`` is told of each record whose bytes must go to the chunk items it names. What cannot be made small enough is
+    written as it is: the store's own limit is far above.
     """
     data = pack(item)
     if len(data) <= ITEM_LIMIT:
@@ -130,8 +130,9 @@ def shrink(item: Item, spill: Callable[[Outgoing], None], drafts: Drafts) -> byt
     for record in sorted(item.outbox, key=lambda record: -len(record.data)):
         if not record.data:
             continue
-        spill(record)
-        kept = Outgoing(record.key, record.seq)
+        name = f"{record.key}.{hash_of(record.data)[:16]}"
+        spill(Outgoing(record.key, record.seq, record.data, name))
+        kept = Outgoing(record.key, record.seq, chunks=name)
         item.outbox = [kept if other.seq == record.seq else other for other in item.outbox]
         if len(data := pack(item)) <= ITEM_LIMIT:
             return data

@@ -147,7 +147,7 @@ async def _write_values(services: Services, finished: Finished) -> None:
     await finished.drafts.write(services.blobs, services.blob_health, services.state, finished.question.conversation)
     while finished.spilled:
         record = finished.spilled[-1]
-        await services.state.put_chunks(finished.question.conversation, record.key, record.data)
+        await services.state.put_chunks(finished.question.conversation, record.chunks, record.data)
         finished.spilled.pop()
 
 

@@ -145,7 +145,7 @@ def patch_of(extraction: rules.Rules, question: Question, memory: Memory, reply:
 
 def _new_messages(request: MessagesRequest, start: int, threshold: int, drafts: Drafts) -> list[Any]:
     """Messages for the record: the client's own bytes where none of them can hold a big value."""
-    raw = [request.raw_message(index) for index in range(start, len(request))]
+    raw = request.raws[start:]
     if sum(map(len, raw)) <= threshold:
         return [msgspec.Raw(one) for one in raw]
     return [build.linked(message, threshold, drafts) for message in request.messages(start)]

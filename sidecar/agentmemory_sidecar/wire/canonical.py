@@ -9,6 +9,7 @@ members that are null, ``is_error: false``. Consecutive messages of one role are
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -91,24 +92,26 @@ def block_digests(role: str, content: Any) -> tuple[bytes, ...]:
     )
 
 
-def extend(mark: str, digests: Sequence[bytes]) -> list[str]:
-    """The marks behind each block of one message that follows ``mark``."""
+@lru_cache(maxsize=16_384)
+def extend(mark: str, digests: tuple[bytes, ...]) -> tuple[str, ...]:
+    """The marks behind each block of one message that follows ``mark``. Remembered: a conversation comes whole each time."""
     row: list[str] = []
     for one in digests:
         if one:
             mark = hashlib.blake2b(mark.encode() + one, digest_size=20).hexdigest()
         row.append(mark)
-    return row
+    return tuple(row)
 
 
-def chain(messages: Iterable[Sequence[bytes]], base: str = SEED) -> Chain:
+def chain(messages: Iterable[tuple[bytes, ...]], base: str = SEED) -> Chain:
     """Chain the block digests of messages from ``base`` on."""
     mark = base
-    rows: list[list[str]] = []
+    rows: list[Sequence[str]] = []
     for digests in messages:
         row = extend(mark, digests)
         rows.append(row)
-        mark = row[-1] if row else mark
+        if row:
+            mark = row[-1]
     return Chain(base, rows)
 
 

@@ -11,7 +11,14 @@ import msgspec
 
 from agentmemory_sidecar.wire.canonical import SEED, Chain, block_digests, blocks, chain, digest
 from agentmemory_sidecar.wire.errors import ApiError, bad_encoding, too_large
-from agentmemory_sidecar.wire.spans import NotSplicable, Span, elements, members
+from agentmemory_sidecar.wire.spans import (
+    NotSplicable,
+    Span,
+    spans_of_elements,
+    spans_of_members,
+    split_array,
+    split_object,
+)
 
 LIMIT = 32_000_000
 """Bytes the Messages API takes in one request, after decoding."""
@@ -79,24 +86,29 @@ class Sketch:
 
 
 class Sketches:
-    """Sketches by the digest of their messages' bytes.
+    """Sketches by their messages' bytes.
 
     A conversation is sent whole with each request, and all but its last messages are the very bytes of the request before:
-    they are recognised, not parsed.
+    they are recognised, not parsed. ``limit`` in bytes bounds what is kept; when it is full, all is forgotten.
     """
 
-    def __init__(self, limit: int = 8192) -> None:
-        self._limit = limit
+    def __init__(self, limit: int = 6_000_000, longest: int = 65_536) -> None:
+        self._limit, self._longest, self._size = limit, longest, 0
         self._known: dict[bytes, Sketch] = {}
 
     def of(self, raw: bytes) -> Sketch:
-        key = hashlib.blake2b(raw, digest_size=16).digest()
+        # A long message is known by its digest: megabytes are not kept for being recognised.
+        key = raw if len(raw) <= self._longest else hashlib.blake2b(raw).digest()
         found = self._known.get(key)
-        if found is None:
-            if len(self._known) >= self._limit:
-                self._known.clear()
-            found = self._known[key] = sketch(msgspec.json.decode(raw))
-        return found
+        if found is not None:
+            return found
+        made = sketch(msgspec.json.decode(raw))
+        if self._size > self._limit:
+            self._known.clear()
+            self._size = 0
+        self._known[key] = made
+        self._size += len(key) + 400
+        return made
 
 
 def sketch(message: Any) -> Sketch:
@@ -121,27 +133,45 @@ class MessagesRequest:
     """The parsed body. ``fields`` holds the small top-level values; messages are decoded when they are asked for."""
 
     body: bytes
-    top: Mapping[str, Span]
+    top: Mapping[str, msgspec.Raw]
+    """All members as raw JSON."""
     fields: Mapping[str, Any]
+    raws: Sequence[bytes]
+    """The messages as raw JSON."""
     sketches: Sequence[Sketch]
-    message_spans: Sequence[Span]
     base: str = SEED
     """The mark that the first message follows: not the seed when a thread goes on."""
+    _at: Span = field(default=Span(0, 0), repr=False)
+    """Where ``messages`` stands in the body."""
     _chain: Chain | None = field(default=None, repr=False)
+    _spans: list[Span] | None = field(default=None, repr=False)
     _decoded: dict[int, Any] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         """How many messages there are."""
-        return len(self.sketches)
+        return len(self.raws)
 
     def message(self, index: int) -> Any:
         if index not in self._decoded:
-            self._decoded[index] = msgspec.json.decode(self.raw_message(index))
+            self._decoded[index] = msgspec.json.decode(self.raws[index])
         return self._decoded[index]
 
     def messages(self, start: int = 0) -> list[Any]:
         """The messages from ``start`` on, decoded."""
         return [self.message(index) for index in range(start, len(self))]
+
+    def check_editable(self) -> None:
+        """Raises ``NotSplicable`` where the body cannot be cut safely: better found before than after Claude was asked."""
+        self._at = spans_of_members(self.body, self.top)["messages"]
+
+    @property
+    def message_spans(self) -> list[Span]:
+        """Where the messages stand in the body. Raises ``NotSplicable`` where it cannot be edited safely."""
+        if self._spans is None:
+            at = self._at
+            sizes = [len(raw) for raw in self.raws]
+            self._spans = spans_of_elements(self.body[at.start : at.end], sizes, at.start)
+        return self._spans
 
     @property
     def model(self) -> str:
@@ -211,12 +241,8 @@ class MessagesRequest:
         return self.base
 
     def raw(self, name: str) -> bytes:
-        span = self.top.get(name)
-        return self.body[span.start : span.end] if span else b""
-
-    def raw_message(self, index: int) -> bytes:
-        span = self.message_spans[index]
-        return self.body[span.start : span.end]
+        value = self.top.get(name)
+        return bytes(value) if value is not None else b""
 
     def fingerprint(self, session: str, agent: str) -> str:
         """Equal for requests that ask the same of the same conversation: messages, system and tools, nothing else."""
@@ -231,17 +257,17 @@ _BIG = frozenset({"messages", "system", "tools"})
 def parse(body: bytes) -> MessagesRequest:
     """Read a Messages request. Raises ``Unreadable`` where it cannot be one, or cannot be edited safely."""
     try:
-        top = members(body, Span(0, len(body)))
+        top = split_object(body)
         if "messages" not in top:
             raise Unreadable("there is no `messages`")
-        fields = {
-            name: msgspec.json.decode(body[span.start : span.end]) for name, span in top.items() if name not in _BIG
-        }
-        spans = elements(body, top["messages"])
-        sketches = [_sketches.of(body[span.start : span.end]) for span in spans]
+        fields = {name: msgspec.json.decode(value) for name, value in top.items() if name not in _BIG}
+        raws = [bytes(raw) for raw in split_array(top["messages"])]
+        sketches = [_sketches.of(raw) for raw in raws]
+        request = MessagesRequest(body, top, fields, raws, sketches)
+        request.check_editable()
     except (msgspec.DecodeError, msgspec.ValidationError, NotSplicable, UnicodeDecodeError) as error:
         raise Unreadable(str(error)) from error
-    return MessagesRequest(body, top, fields, sketches, spans)
+    return request
 
 
 def role(message: Any) -> str:

@@ -6,8 +6,9 @@ the only thing left to find is the white space, commas and keys between values.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, islice
 
 import msgspec
 
@@ -19,6 +20,16 @@ _OBJECT_END = re.compile(rb"\s*\}\s*\Z")
 
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _array = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def split_object(text: bytes) -> dict[str, msgspec.Raw]:
+    """An object's members as raw JSON. Raises msgspec.DecodeError or ValidationError."""
+    return _object.decode(text)
+
+
+def split_array(text: msgspec.Raw) -> list[msgspec.Raw]:
+    """An array's elements as raw JSON. Raises msgspec.DecodeError or ValidationError."""
+    return _array.decode(text)
 
 
 class NotSplicable(ValueError):
@@ -36,7 +47,28 @@ class Span:
 def members(text: bytes, at: Span) -> dict[str, Span]:
     """The members of the object at ``at``. Raises ``NotSplicable`` when a key stands twice."""
     raw = text[at.start : at.end]
-    values = _object.decode(raw)
+    return spans_of_members(raw, _object.decode(raw), at.start)
+
+
+def spans_of_members(raw: bytes, values: Mapping[str, msgspec.Raw], offset: int = 0) -> dict[str, Span]:
+    """The same for an object that is already decoded."""
+    return _compact_members(raw, values, offset) or _walk_members(raw, values, offset)
+
+
+def _compact_members(raw: bytes, values: Mapping[str, msgspec.Raw], offset: int) -> dict[str, Span] | None:
+    """Without white space the offsets follow from the lengths alone; and if the lengths add up to the whole, there is no
+    white space, no escape in a key and no second key of one name, for each of these would make it longer."""
+    spans: dict[str, Span] = {}
+    position = 1
+    for name, value in values.items():
+        start = position + (len(name) if name.isascii() else len(name.encode())) + 3
+        position = start + len(memoryview(value))
+        spans[name] = Span(offset + start, offset + position)
+        position += 1
+    return spans if spans and position == len(raw) else None
+
+
+def _walk_members(raw: bytes, values: Mapping[str, msgspec.Raw], offset: int) -> dict[str, Span]:
     start = _OBJECT_START.match(raw)
     if start is None:
         raise NotSplicable("not an object")
@@ -47,7 +79,7 @@ def members(text: bytes, at: Span) -> dict[str, Span]:
         if key is None:
             raise NotSplicable("an object has the same key twice")
         size = len(memoryview(value))
-        spans[name] = Span(at.start + key.end(), at.start + key.end() + size)
+        spans[name] = Span(offset + key.end(), offset + key.end() + size)
         position = key.end() + size
     if _OBJECT_END.match(raw, position) is None:
         raise NotSplicable("an object has the same key twice")
@@ -57,16 +89,23 @@ def members(text: bytes, at: Span) -> dict[str, Span]:
 def elements(text: bytes, at: Span) -> list[Span]:
     """The elements of the array at ``at``."""
     raw = text[at.start : at.end]
+    return spans_of_elements(raw, [len(memoryview(value)) for value in _array.decode(raw)], at.start)
+
+
+def spans_of_elements(raw: bytes, sizes: Sequence[int], offset: int = 0) -> list[Span]:
+    """The same for an array whose elements' lengths are known."""
+    if sizes and sum(sizes) + len(sizes) + 1 == len(raw):  # one comma or bracket beside each: no white space
+        ends = accumulate((size + 1 for size in sizes), initial=offset)
+        return [Span(end - size, end) for end, size in zip(islice(ends, 1, None), sizes, strict=True)]
     start = _ARRAY_START.match(raw)
     if start is None:
         raise NotSplicable("not an array")
     position = start.end()
     spans: list[Span] = []
-    for value in _array.decode(raw):
+    for size in sizes:
         gap = _SEPARATOR.match(raw, position)
         assert gap is not None  # the pattern matches the empty string
-        size = len(memoryview(value))
-        spans.append(Span(at.start + gap.end(), at.start + gap.end() + size))
+        spans.append(Span(offset + gap.end(), offset + gap.end() + size))
         position = gap.end() + size
     return spans
 
