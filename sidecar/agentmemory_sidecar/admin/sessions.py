@@ -174,7 +174,7 @@ class Sessions:
         body = build.shrink(item, spilled.append, drafts)
         await drafts.write(services.blobs, services.blob_health, services.state, conversation)
         for outgoing in spilled:
-            await services.state.put_chunks(conversation, outgoing.key, outgoing.data)
+            await services.state.put_chunks(conversation, outgoing.chunks, outgoing.data)
         if drafts.waiting:
             item.blobs = [*item.blobs, *drafts.waiting]
             body = pack(item)

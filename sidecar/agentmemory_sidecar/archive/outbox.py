@@ -137,7 +137,7 @@ class Archiver:
             item = unpack(stored.body)
         await self._carry([(conversation, record) for record in item.outbox])
         await self._move_blobs(conversation, item.blobs)
-        spilled = [record.key for record in item.outbox if not record.data]
+        spilled = [record.chunks for record in item.outbox if not record.data]
         done = Item(**{**{name: getattr(item, name) for name in Item.__struct_fields__}, "outbox": [], "blobs": []})
         try:
             # What the item means stays as it was, so its versions do too: this only takes out what was carried.
@@ -157,7 +157,7 @@ class Archiver:
     async def _carry(self, batch: Sequence[tuple[Conversation, Outgoing]]) -> None:
         objects: dict[str, bytes] = {}
         for conversation, record in batch:
-            data = record.data or await self._state.get_chunks(conversation, record.key)
+            data = record.data or await self._state.get_chunks(conversation, record.chunks)
             if data is not None:
                 objects[record.key] = data
         try:

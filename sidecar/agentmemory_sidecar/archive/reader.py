@@ -40,7 +40,7 @@ class RecordReader:
                 yield await self._opened(data)
         for outgoing in item.outbox:
             if outgoing.key not in seen:
-                data = outgoing.data or await self._state.get_chunks(conversation, outgoing.key)
+                data = outgoing.data or await self._state.get_chunks(conversation, outgoing.chunks)
                 if data is not None:
                     yield await self._opened(data)
 

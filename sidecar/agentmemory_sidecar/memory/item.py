@@ -41,7 +41,9 @@ class Outgoing(msgspec.Struct, frozen=True, omit_defaults=True):
     key: str
     seq: int
     data: bytes = b""
-    """Empty when the bytes were moved to chunk items named ``key``, to keep the item small."""
+    """Empty when the bytes were moved to chunk items, to keep the item small."""
+    chunks: str = ""
+    """Name of those. It tells apart what several tries made for one key, of which at most one is committed."""
 
 
 class OutgoingPatch(msgspec.Struct, frozen=True, omit_defaults=True):
