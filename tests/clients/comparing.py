@@ -55,6 +55,12 @@ class Comparison:
     injected: list[str]
     """The texts that were added on the way, in order, each as often as it was sent."""
 
+    def assert_same(self, *facts: str) -> None:
+        """Fail with every difference in full, and for each of ``facts`` that was not injected."""
+        missing = [f"{fact!r} was not injected" for fact in facts if not any(fact in text for text in self.injected)]
+        problems = [*self.differences, *missing]
+        assert not problems, "through the sidecar it was not the same:\n" + "\n".join(problems)
+
 
 def compare(direct: Run, through: Run) -> Comparison:
     """What the sidecar changed. Raises nothing: every difference is listed, so that one run shows them all."""
@@ -147,8 +153,18 @@ def _messages(row: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _blocks(message: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The content as blocks. Results of tools that ran side by side come as they end, so they are put in order."""
     content = message["content"]
-    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+    blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    results = [block for block in blocks if block["type"] == "tool_result"]
+    if len(results) < 2:
+        return blocks
+    # The cache breakpoint stays at its place: it is on the last one, whichever that is.
+    marks = [block.get("cache_control") for block in blocks]
+    plain = [{key: value for key, value in block.items() if key != "cache_control"} for block in blocks]
+    ordered = iter(sorted((block for block in plain if block["type"] == "tool_result"), key=json.dumps))
+    placed = [next(ordered) if block["type"] == "tool_result" else block for block in plain]
+    return [block | ({"cache_control": mark} if mark else {}) for block, mark in zip(placed, marks, strict=True)]
 
 
 def _normal(value: Any, run: Run) -> Any:
