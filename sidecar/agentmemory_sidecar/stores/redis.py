@@ -231,8 +231,8 @@ class RedisHotStore:
     async def close(self) -> None:
         if self._acknowledged:
             await self._tasks.drain(self._timeout_s)
+        await self._tasks.close()  # first: a connection that is being opened would outlive the routes
         await self._routes.close()
-        await self._tasks.close()
 
     # ----------------------------------------------------------------------------------------------------------- calls
 

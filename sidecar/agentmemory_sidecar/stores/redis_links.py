@@ -91,6 +91,9 @@ class Link(asyncio.Protocol):
             raise NotSent("no connection in time") from None
         except (RedisError, OSError) as error:
             raise NotSent(reason_of(error)) from error
+        except asyncio.CancelledError:
+            await self._connection.disconnect(nowait=True)
+            raise
         # From here the connection is ours, and redis-py must not think that it is to be closed with its own object. The
         # writer is kept because it closes its transport when it is collected.
         connection = self._connection

@@ -102,6 +102,15 @@ async def test_many_calls_at_an_outage_all_end(killable_valkey: Killable) -> Non
         await serves(hot)
 
 
+async def test_closing_while_a_connection_is_opened(valkey: EmbeddedValkey) -> None:
+    async with FaultProxy(valkey.socket) as proxy:
+        proxy.blackhole()
+        async with asyncio.TaskGroup() as group, opened(replace(through(proxy, valkey), timeout_s=10)) as hot:
+            call = group.create_task(hot.ping())
+            await asyncio.sleep(0.05)
+            call.cancel()
+
+
 def through(proxy: FaultProxy, server: EmbeddedValkey) -> RedisOptions:
     password = urlsplit(server.url).password
     return RedisOptions(urls=(f"redis://:{password}@{proxy.host}:{proxy.port}",), timeout_s=SHORT_S)

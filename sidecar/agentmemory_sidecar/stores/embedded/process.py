@@ -21,6 +21,8 @@ from agentmemory_sidecar.stores.embedded.files import (
 )
 
 POLL_S = 0.02
+LEAVING_S = 1.0
+"""How long the owner of a directory may take to leave it: a killed process holds its locks until it is torn down."""
 LOG_LIMIT = 1 << 20
 """Bytes after which a server's log is set aside at the next start."""
 
@@ -105,18 +107,24 @@ class EmbeddedServer(ABC):
             return
         self.directory = prepare_directory(self.directory, self.account)
         if self._lock is None:
-            lock = FileLock(self.directory / "lock")
-            if not lock.acquire():
-                raise EmbeddedError(
-                    f"{self.directory} is in use by process {lock.pid() or 'unknown'}. "
-                    "Stop that `agentmemory`, or give this one a data directory of its own."
-                )
-            self._lock = lock
+            self._lock = await self._own()
         try:
             await self._start(timeout_s)
         except BaseException:
             await self.stop()
             raise
+
+    async def _own(self) -> FileLock:
+        lock = FileLock(self.directory / "lock")
+        deadline = time.monotonic() + LEAVING_S
+        while not lock.acquire():
+            if time.monotonic() > deadline:
+                raise EmbeddedError(
+                    f"{self.directory} is in use by process {lock.pid() or 'unknown'}. "
+                    "Stop that `agentmemory`, or give this one a data directory of its own."
+                )
+            await asyncio.sleep(POLL_S)
+        return lock
 
     async def _start(self, timeout_s: float) -> None:
         inherited = await self._take_over(timeout_s)

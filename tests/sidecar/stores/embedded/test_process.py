@@ -74,6 +74,7 @@ async def test_a_paused_server_left_by_a_killed_parent_is_taken_over(kind: str, 
     with children.started(kind, directory / kind, tied=False) as (child, left, address):
         await _write(kind, address)
         child.kill()
+        child.wait()
         left.suspend()
         async with SERVERS[kind](directory / kind) as server:
             await children.ended(left)
