@@ -46,7 +46,12 @@ async def _messages(services: Services, inbound: Inbound, where: Route, client: 
         services.metrics.no_identity.inc()
         await pass_through(services, inbound, where.path, client)
         return
-    question = Question(inbound, who, request, where.path)
+    try:
+        question = Question(inbound, who, request, where.path)
+    except RecursionError:  # a system prompt or a tool that is nested deeper than we read
+        services.metrics.unreadable.inc()
+        await pass_through(services, inbound, where.path, client)
+        return
     if who.is_turn:
         await _take_off(services, question, client)
     else:

@@ -1,6 +1,7 @@
 """Claude over HTTP: requests go out as they are, answers come back chunk by chunk."""
 
 import asyncio
+import io
 import ssl
 import zlib
 from collections.abc import AsyncIterator
@@ -14,6 +15,8 @@ from agentmemory_sidecar.resource.config import UpstreamConfig
 from agentmemory_sidecar.step.exchange import Headers, UpstreamFailed
 
 _BROKEN = (aiohttp.ClientError, asyncio.TimeoutError, OSError, zlib.error)
+LARGE = 1 << 19
+"""Bytes of a request's body from which on it is written in pieces."""
 
 
 class HttpResponse:
@@ -83,7 +86,7 @@ class HttpUpstream:
         url = URL(f"{self._base}{path}?{query}" if query else f"{self._base}{path}", encoded=True)
         try:
             response = await self._session.request(
-                method, url, headers=CIMultiDict(headers), data=body or None, allow_redirects=False
+                method, url, headers=CIMultiDict(headers), data=_payload(body), allow_redirects=False
             )
         except _BROKEN as error:
             raise failure(error, self._idle_s) from error
@@ -98,6 +101,13 @@ class HttpUpstream:
 
     async def close(self) -> None:
         await self._session.close()
+
+
+def _payload(body: bytes | AsyncIterator[bytes]) -> bytes | io.BytesIO | AsyncIterator[bytes] | None:
+    """What aiohttp is given. A large body goes out in pieces: in one it would hold up the loop."""
+    if isinstance(body, bytes) and len(body) > LARGE:
+        return io.BytesIO(body)
+    return body or None
 
 
 def _context(config: UpstreamConfig) -> ssl.SSLContext | bool:

@@ -68,4 +68,6 @@ async def stream_through(
                 await client.write(chunk)
             await client.end()
     except UpstreamFailed as error:
+        if client.begun:
+            return  # not ended, so it is cut: what it is, and whether an error would fit into it, is not known here
         raise broken(error) from error

@@ -39,7 +39,7 @@ def decode_body(body: bytes, encoding: str) -> bytes:
             decoded = decoder.decompress(body, LIMIT + 1)
         except zlib.error as error:
             raise bad_encoding("The request body is not valid gzip.", "request_body_encoding_invalid") from error
-        if decoder.unconsumed_tail:
+        if decoder.unconsumed_tail or len(decoded) > LIMIT:
             raise ApiError(
                 413,
                 "request_too_large",
@@ -265,7 +265,7 @@ def parse(body: bytes) -> MessagesRequest:
         sketches = [_sketches.of(raw) for raw in raws]
         request = MessagesRequest(body, top, fields, raws, sketches)
         request.check_editable()
-    except (msgspec.DecodeError, msgspec.ValidationError, NotSplicable, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, msgspec.ValidationError, NotSplicable, UnicodeDecodeError, RecursionError) as error:
         raise Unreadable(str(error)) from error
     return request
 
