@@ -35,12 +35,14 @@ _BLOCK = 16
 
 FLOOR = 0.05
 """Facts with less than this share of the best score are left out."""
-CANDIDATES = 600
+CANDIDATES = 500
 """How many facts are looked at beyond their words."""
 LENDERS = 120
 """How many of them lend to their neighbours."""
 FEEDBACK_FACTS = 6
 FEEDBACK_TERMS = 8
+RARE = 0.1
+"""A word that more than this share of all facts has is not asked for in feedback."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +57,12 @@ class Weights:
     speaker: float = 1.2
     mention: float = 0.35
     """A known speaker's name inside a text: mostly an address."""
-    feedback: float = 0.25
+    feedback: float = 0.15
     before: float = 0.35
     """Share of the score of the fact before; the second before has a third of it."""
     after: float = 0.25
+    apart: float = 0.25
+    """Factor for neighbours that are just elements of one list: no speakers, and learnt at different times."""
     question: float = 0.25
     """Added to ``before`` where the fact before asks something."""
     conversation: float = 0.35
@@ -69,7 +73,7 @@ class Weights:
     newest: float = 0.3
     density: float = 0.35
     """Cost counts with this power when the budget is filled: 0 takes the best, 1 the best for each token."""
-    diversity: float = 0.2
+    diversity: float = 0.1
     """How much less a fact is worth whose words were all said by those taken before it."""
 
 
@@ -97,6 +101,11 @@ class Postings:
             return 0.0
         return log(1 + (self.count - len(found[0]) + 0.5) / (len(found[0]) + 0.5))
 
+    def share(self, term: str) -> float:
+        """The share of documents that have a term."""
+        found = self.lists.get(term)
+        return len(found[0]) / self.count if found else 0.0
+
     def add(self, term: str, weight: float, scores: list[float]) -> bool:
         """Add a term's worth to each document's score; False where no document has it."""
         found = self.lists.get(term)
@@ -122,16 +131,23 @@ class Index:
         self.asks = [text.rstrip().endswith("?") for text in texts]
         lists = [_list_of(fact.pointer) for fact in facts]
         self.group, groups = _groups(lists, [fact.time for fact in facts], self.times)
-        self.same_list = [at > 0 and lists[at] == lists[at - 1] for at in range(len(facts))] + [False] * 2
+        speakers = [match[1] if (match := _SPEAKER.match(text)) and match[1] in self.speakers else "" for text in texts]
+        self.near = [
+            0.0 if at == 0 or lists[at] != lists[at - 1]
+            else 1.0 if (facts[at].time and facts[at].time == facts[at - 1].time) or (speakers[at] and speakers[at - 1])
+            else weights.apart
+            for at in range(len(facts))
+        ] + [0.0, 0.0]  # fmt: skip
+        numbers: dict[str, int] = {}
+        self.same_text = [numbers.setdefault(" ".join(text.lower().split()), len(numbers)) for text in texts]
+        """Facts with one number here say the same, word for word."""
 
         self.stems: list[list[str]] = []
         said_by: list[Counter[str]] = []
         bags: list[Counter[str]] = []
         in_groups: list[Counter[str]] = [Counter() for _ in range(groups)]
-        for at, text in enumerate(texts):
-            match = _SPEAKER.match(text)
-            speaker = match[1] if match and match[1] in self.speakers else ""
-            stems = content_stems(text[match.end() :] if match and speaker else text)
+        for at, (text, speaker) in enumerate(zip(texts, speakers, strict=True)):
+            stems = content_stems(text[len(speaker) + 1 :] if speaker else text)
             bag = Counter(stems)
             in_groups[self.group[at]].update(bag.keys())
             bag.update(f"{a} {b}" for a, b in pairwise(stems))
@@ -139,6 +155,7 @@ class Index:
             self.stems.append(stems)
             bags.append(bag)
             said_by.append(Counter(content_stems(speaker)))
+        self.terms = [frozenset(stems) for stems in self.stems]
         self.text = Postings(bags, weights.k1, weights.b)
         self.by = Postings(said_by, weights.k1, 0.0)
         self.where = Postings([Counter(_pointer_stems(fact.pointer)) for fact in facts], weights.k1, 0.3)
@@ -152,16 +169,8 @@ class Index:
             return {}
         scores = [0.0] * len(self.facts)
         self._words(asked, scores)
-        best = self._best(scores, FEEDBACK_FACTS)
-        self._feedback(asked, best, scores)
-        return self._timed(query, self._surroundings(asked, scores, self._best(scores, CANDIDATES)))
-
-    def _best(self, scores: Sequence[float], count: int) -> list[int]:
-        """The numbers of at most ``count`` facts, best first, without those far behind."""
-        floor = max(scores) * FLOOR
-        found = [number for number, score in enumerate(scores) if score > floor]
-        found.sort(key=scores.__getitem__, reverse=True)
-        return found[:count]
+        self._feedback(asked, _best(scores, FEEDBACK_FACTS, 0.3), scores)
+        return self._timed(query, self._surroundings(asked, scores, _best(scores, CANDIDATES, FLOOR)))
 
     def _words(self, asked: Sequence[str], scores: list[float]) -> None:
         weights = self.weights
@@ -187,14 +196,14 @@ class Index:
         worth: defaultdict[str, float] = defaultdict(float)
         counts: Counter[str] = Counter()
         for number in best:
-            for term in set(self.stems[number]):
+            for term in self.terms[number]:
                 worth[term] += scores[number] / scores[best[0]]
                 counts[term] += 1
         known = set(asked) | self.speaker_stems
         shared = [
             (value * self.text.idf(term), term)
             for term, value in worth.items()
-            if counts[term] > 1 and term not in known
+            if counts[term] > 1 and term not in known and self.text.share(term) < RARE
         ]
         found = heapq.nlargest(FEEDBACK_TERMS, shared)
         for value, term in found:
@@ -207,13 +216,13 @@ class Index:
         result = {number: scores[number] for number in best}
         for number in best[:LENDERS]:
             score = scores[number]
-            if self.same_list[number + 1]:
-                gain = (weights.before + (weights.question if self.asks[number] else 0.0)) * score
+            if near := self.near[number + 1]:
+                gain = near * score * (weights.before + (weights.question if self.asks[number] else 0.0))
                 result[number + 1] = result.get(number + 1, 0.0) + gain
-                if self.same_list[number + 2]:
-                    result[number + 2] = result.get(number + 2, 0.0) + gain / 3
-            if self.same_list[number]:
-                result[number - 1] = result.get(number - 1, 0.0) + weights.after * score
+                if near := self.near[number + 2]:
+                    result[number + 2] = result.get(number + 2, 0.0) + near * gain / 3
+            if near := self.near[number]:
+                result[number - 1] = result.get(number - 1, 0.0) + near * weights.after * score
         total = [0.0] * self.whole.count
         for term in set(asked) - self.speaker_stems:
             self.whole.add(term, 1.0, total)
@@ -252,23 +261,27 @@ class Index:
         said: set[str] = set()
         while heap:
             worth, number, seen = heapq.heappop(heap)
-            own = [term for term in self.stems[-number] if term not in skipped]
+            own = self.terms[-number] - skipped
             if own and not seen:
-                again = sum(term in said for term in own) / len(own)
+                again = len(own & said) / len(own)
                 if again > 0.3:
                     heapq.heappush(heap, (worth * (1 - weights.diversity * again), number, True))
                     continue
             yield -number
-            said.update(own)
-
-    def normal(self, number: int) -> str:
-        """A fact's text in one form, for telling whether two say the same."""
-        return " ".join(self.facts[number].searched.lower().split())
+            said |= own
 
     def found_by(self, number: int, query: str) -> list[str]:
         """The query's words that a fact has, for explaining."""
-        own = set(self.stems[number])
+        own = self.terms[number]
         return sorted({word for word in words(query) if stem(word) in own})
+
+
+def _best(scores: Sequence[float], count: int, share: float) -> list[int]:
+    """The numbers of at most ``count`` facts, best first, that have more than this share of the best score."""
+    floor = max(scores) * share
+    found = [number for number, score in enumerate(scores) if score > floor]
+    found.sort(key=scores.__getitem__, reverse=True)
+    return found[:count]
 
 
 def _speakers(texts: Sequence[str]) -> set[str]:

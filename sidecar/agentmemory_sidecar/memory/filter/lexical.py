@@ -1,6 +1,5 @@
 """The default strategy: by words, in process, with no network and no model."""
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +14,8 @@ from agentmemory_sidecar.memory.filter.facts import RawFact, facts_of
 from agentmemory_sidecar.memory.filter.index import WEIGHTS, Index, Weights
 from agentmemory_sidecar.memory.tokens import estimate
 
-KEPT_INDEXES = 16
-"""Indexes kept, one for each version of a state that was asked lately."""
+KEPT_FACTS = 10_000
+"""Facts in the indexes that are kept, one for each version of a state that was asked lately."""
 LISTED = 50
 """How many facts that stayed out are told of."""
 MISSES = 60
@@ -68,12 +67,13 @@ class Lexical:
 
     def _prepare(self, state: Mapping[str, Any], pinned: tuple[str, ...], never: tuple[str, ...]) -> _Prepared:
         data = msgspec.json.encode(state)
-        key = (hashlib.blake2b(data, digest_size=16).digest(), pinned, never)
+        key = (data, pinned, never)
         prepared = self._kept.get(key)
         if prepared is None:
             prepared = self._kept[key] = _build(facts_of(state, pinned, never), estimate(data), self._weights)
-            if len(self._kept) > KEPT_INDEXES:
-                self._kept.popitem(last=False)
+            total = sum(len(kept.facts) for kept in self._kept.values())
+            while len(self._kept) > 1 and total > KEPT_FACTS:
+                total -= len(self._kept.popitem(last=False)[1].facts)
         self._kept.move_to_end(key)
         return prepared
 
@@ -82,10 +82,10 @@ def fill(index: Index, query: str, costs: Sequence[int], take: Callable[[int, fl
     """Offer facts in order of worth, with ``duplicate`` for one that says word for word what a taken one says. ``take``
     tells whether it took the fact; what does not fit leaves room for smaller ones behind it."""
     scores = index.scores(query)
-    taken: set[str] = set()
+    taken: set[int] = set()
     misses = 0
     for number in index.in_order(scores, costs, query):
-        same = index.normal(number)
+        same = index.same_text[number]
         if same in taken:
             take(number, scores[number], "duplicate")
             continue
