@@ -35,9 +35,9 @@ _BLOCK = 16
 
 FLOOR = 0.05
 """Facts with less than this share of the best score are left out."""
-CANDIDATES = 500
+CANDIDATES = 300
 """How many facts are looked at beyond their words."""
-LENDERS = 120
+LENDERS = 100
 """How many of them lend to their neighbours."""
 FEEDBACK_FACTS = 6
 FEEDBACK_TERMS = 8
