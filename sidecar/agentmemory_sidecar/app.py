@@ -73,6 +73,8 @@ class Sidecar:
         self._undo.push_async_callback(upstream.close)
         self.services = services = assemble(self.config, stores, upstream, self._tasks, self._pod)
         self._undo.push_async_callback(self._background.close)
+        for server in stores.servers:
+            self._background.start(server.keep(), f"keep {server.name} running")
         self._background.start(services.renewals.run(), "renew locks")
         self._background.start(services.archiver.run(), "carry records")
         self._background.start(services.archiver.sweep_for_ever(SWEEP_S), "sweep outboxes")

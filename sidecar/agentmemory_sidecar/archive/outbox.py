@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 BATCH = 64
 """Records carried in one call."""
+GATHER_S = 0.05
 QUEUE = 1_000
 """Records that wait in memory at the most; the rest is found again in the state tier."""
 REMEMBERED = 10_000
@@ -90,6 +91,8 @@ class Archiver:
         pause = 0.0
         while True:
             batch = [await self._queue.get()]
+            # Nobody waits for this: a moment's patience carries what many steps left in one call.
+            await asyncio.sleep(GATHER_S)
             while len(batch) < BATCH and not self._queue.empty():
                 batch.append(self._queue.get_nowait())
             while True:

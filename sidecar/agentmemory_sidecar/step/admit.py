@@ -6,7 +6,7 @@ the lock moves to the state item (``Degraded``) or the step is refused, as the r
 
 import asyncio
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agentmemory_sidecar.resource.ephemeral import HotUnavailable
 from agentmemory_sidecar.resource.session import OnConflict
@@ -35,11 +35,15 @@ class Lease:
     stored: Stored | None = None
     checked: "asyncio.Future[Versions] | None" = None
     """The state tier's versions, asked for together with the lock."""
-    in_hot: bool = True
+    in_hot: bool = False
     """Whether the hot tier may hold this lock (also when its answer was lost)."""
+    on_item: bool = False
+    """Likewise the state item."""
     released: bool = False
     intact: bool = True
     """Whether the state item is surely as it was before this step."""
+    renewing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """A renewal on the state item takes the lock anew if it is free: it must not cross the release."""
     outcome: str = "cancelled"
     """How the step ended, for its note in the archive."""
 
@@ -50,7 +54,9 @@ class Lease:
     async def renew(self) -> None:
         ttl = self.services.config.lock.ttl_s
         if self.degraded:
-            await self.services.state.lock(self.question.conversation, self.token, ttl)
+            async with self.renewing:
+                if not self.released:
+                    await self.services.state.lock(self.question.conversation, self.token, ttl)
         else:
             await self.services.hot.renew(self.question.conversation, self.token, round(ttl * 1000))
 
@@ -67,15 +73,22 @@ class Lease:
         self.services.renewals.remove(self)
         if self.checked is not None and not self.checked.done():
             self.checked.cancel()
+        await self.free(note=note)
+
+    async def free(self, *, note: bytes = b"") -> None:
+        """Take back every lock that this token may hold. Never raises."""
         conversation = self.question.conversation
         try:
             if self.in_hot:
                 await self.services.hot.release(conversation, self.token, intact=self.intact, note=note)
+                self.in_hot = False
         except StoreUnavailable:
             self.services.hot_health.failed()
         try:
-            if self.degraded and self.stored is not None:
-                await self.services.state.unlock(conversation, self.token)
+            if self.on_item:
+                async with self.renewing:
+                    await self.services.state.unlock(conversation, self.token)
+                self.on_item = False
         except StoreUnavailable:
             pass
 
@@ -102,6 +115,8 @@ async def admit(services: Services, question: Question) -> Lease:
             services.renewals.add(lease)
             services.archiver.enter(question.conversation)
             return lease
+        # One tier may have given its lock without our knowing, before the other one refused.
+        await lease.free()
         remaining = deadline - asyncio.get_running_loop().time()
         if remaining <= 0:
             services.metrics.refused.inc()
@@ -118,6 +133,7 @@ async def _try(services: Services, lease: Lease, claim: Claim) -> bool:
             lease.checked = services.tasks.start(services.state.versions(conversation), "read the item's versions")
             # Whether anyone comes to fetch a failure depends on what the hot tier says.
             lease.checked.add_done_callback(lambda future: future.cancelled() or future.exception())
+        lease.in_hot = True
         try:
             begun = await services.hot.begin(conversation, claim)
         except StoreUnavailable as error:
@@ -126,6 +142,7 @@ async def _try(services: Services, lease: Lease, claim: Claim) -> bool:
         else:
             services.hot_health.worked()
             if isinstance(begun, Busy):
+                lease.in_hot = False
                 lease.checked.cancel()
                 lease.checked = None
                 return False
@@ -133,8 +150,6 @@ async def _try(services: Services, lease: Lease, claim: Claim) -> bool:
             if begun.took_over:
                 services.metrics.takeovers.inc()
             return True
-    else:
-        lease.in_hot = False
     return await _degrade(services, lease)
 
 
@@ -142,9 +157,11 @@ async def _degrade(services: Services, lease: Lease) -> bool:
     if services.config.on_hot_unavailable is HotUnavailable.REFUSE:
         raise memory_unavailable("hot tier")
     services.metrics.degraded.inc()
+    lease.on_item = True
     try:
         lease.stored = await services.state.lock(lease.question.conversation, lease.token, services.config.lock.ttl_s)
     except Locked:
+        lease.on_item = False
         return False
     except StoreUnavailable:
         # Hydrate decides what a state tier that cannot be reached means.

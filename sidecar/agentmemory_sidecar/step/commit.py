@@ -101,8 +101,6 @@ async def _save(
     if decided.apply:
         patch = patch_of(services.extraction_rules, question, memory, reply)
     finished = Finished(question, memory, injection, reply, decided, patch, place, drafts)
-    if injection.saved is not None:
-        await injection.saved
     base, versions = memory.item, memory.versions
     if versions == ABSENT:
         await services.state.index(question.identity.tenant, key.subject, question.identity.session)
@@ -118,7 +116,7 @@ async def _save(
             lease.intact = False
             await services.state.write(
                 question.conversation, body, expect=versions, new=new, pending=item.pending,
-                token=lease.token if lease.degraded else "", ttl_s=services.state_ttl_s,
+                token=lease.token if lease.degraded else "", ttl_s=services.state_ttl_s, entries=injection.unsaved,
             )  # fmt: skip
             return Written(new, item, body)
         except StaleWrite:

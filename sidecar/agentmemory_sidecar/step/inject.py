@@ -3,9 +3,7 @@
 ``plan`` decides; ``inject`` freezes the new entry, if there is one, with the one extra call to the hot tier that it costs.
 """
 
-import asyncio
 import contextlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -43,8 +41,8 @@ class Injection:
 
     replay: Replay
     new: Entry | None = None
-    saved: asyncio.Task[Mapping[str, bytes]] | None = None
-    """The new entry's way into the state tier, while Claude answers."""
+    unsaved: dict[str, bytes] = field(default_factory=dict)
+    """The new entry while only the hot tier has it; it reaches the state tier with the commit, or when the step ends."""
     fresh: bool = False
     """A client without a history of its own: the last turns are put before its first message."""
     nothing: Entry | None = None
@@ -167,28 +165,13 @@ async def _freeze(
         else:
             memory.in_hot.add(entry.key)
             entry = unpack(standing)
-            injection.saved = services.tasks.start(
-                _save(services, question, {entry.key: standing}), "save a ledger entry"
-            )
+            injection.unsaved = {entry.key: standing}
             return entry
     try:
         standing = (await services.state.add_entries(conversation, {entry.key: data}))[entry.key]
     except StoreUnavailable:
         return None
     return unpack(standing)
-
-
-async def _save(services: Services, question: Question, entries: Mapping[str, bytes]) -> Mapping[str, bytes]:
-    """Carry an entry to the state tier: it must be there whatever becomes of this attempt."""
-    pause = 0.2
-    while True:
-        try:
-            return await services.state.add_entries(question.conversation, entries)
-        except StoreUnavailable:
-            if question.elapsed_ms() > 600_000:
-                raise
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 10.0)
 
 
 def _drop_blocks(request: MessagesRequest, body: bytes) -> bytes:

@@ -5,7 +5,7 @@ import logging
 import time
 from typing import Protocol
 
-from agentmemory_sidecar.stores.protocols import StoreUnavailable
+from agentmemory_sidecar.stores.protocols import Locked, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -46,5 +46,7 @@ class Renewals:
         except StoreUnavailable as error:
             # The commit's version check keeps the session safe without a lock; this only says why two may run.
             log.warning("a session lock could not be renewed: %s", error.store)
+        except Locked:
+            log.warning("a session lock had expired, and is another step's now")
         if lock in self._due:
             self._due[lock] = now + self._interval

@@ -113,6 +113,7 @@ class DynamoStateStore:
         pending: bool,
         token: str = "",
         ttl_s: int | None = None,
+        entries: Mapping[str, bytes] | None = None,
     ) -> None:
         if not body:
             raise ValueError("an item's body must not be empty: that is how an item looks that is only locked")
@@ -131,6 +132,8 @@ class DynamoStateStore:
             table.update(update, key)
 
         def job(table: Requests) -> None:
+            if entries:
+                add_entries(table, conversation, entries)
             try:
                 try:
                     attempt(table)

@@ -238,11 +238,13 @@ class StateStore(Protocol):
         pending: bool,
         token: str = "",
         ttl_s: int | None = None,
+        entries: Mapping[str, bytes] | None = None,
     ) -> None:
         """One conditional write: only if the item still has ``expect`` (``ABSENT``: none, or only locked).
 
         ``pending`` marks an item whose outbox still holds something, for :meth:`pending`. ``token`` also releases the
         item's own lock if it is this token's. ``ttl_s`` is the item's new lifetime; None keeps it for ever.
+        ``entries`` are stored as by :meth:`add_entries`, before the item, and also where it is refused.
         Raises :class:`StaleWrite`.
         """
         ...

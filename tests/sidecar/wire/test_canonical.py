@@ -1,8 +1,13 @@
 import pytest
 
-from agentmemory_sidecar.wire.canonical import chain, digest
+from agentmemory_sidecar.wire import canonical
+from agentmemory_sidecar.wire.canonical import Chain, block_digests, digest
 
 USER = {"role": "user", "content": "What is it?"}
+
+
+def chain(messages: list[dict]) -> Chain:
+    return canonical.chain(block_digests(message["role"], message["content"]) for message in messages)
 
 
 def tool_result(content, **more):

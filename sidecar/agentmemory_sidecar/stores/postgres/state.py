@@ -54,14 +54,18 @@ class PostgresStateStore:
         pending: bool,
         token: str = "",
         ttl_s: int | None = None,
+        entries: Mapping[str, bytes] | None = None,
     ) -> None:
         if not body:
             raise ValueError("postgres: an item's body must not be empty: that is how an item only locked looks")
-        args = (*self._at(conversation), new.turn, new.version, body, pending, ttl_s, token)
-        if expect == ABSENT:
-            done = await self._pool.run(sql.CREATE, *args, writes=True)
-        else:
-            done = await self._pool.run(sql.UPDATE, *args, expect.turn, expect.version, writes=True)
+        args: tuple[object, ...] = (*self._at(conversation), new.turn, new.version, body, pending, ttl_s, token)
+        statement = sql.CREATE_WITH_ENTRIES if entries else sql.CREATE
+        if expect != ABSENT:
+            args = (*args, expect.turn, expect.version)
+            statement = sql.UPDATE_WITH_ENTRIES if entries else sql.UPDATE
+        if entries:
+            args = (*args, *_columns(entries))
+        done = await self._pool.run(statement, *args, writes=True)
         if not done:
             raise StaleWrite(f"the item is no longer at turn {expect.turn}, version {expect.version}")
 

@@ -40,6 +40,20 @@ UPDATE agentmemory.items AS i SET
 WHERE {_HERE} AND turn = $11 AND version = $12 AND {_ALIVE}
 RETURNING 1"""
 
+
+def with_entries(statement: str, keys: int) -> str:
+    """The statement with ledger entries stored in the same transaction, given as parameters ``keys`` and the next."""
+    return f"""
+WITH kept AS (
+    INSERT INTO agentmemory.ledger (tenant, session, agent, head, key, entry)
+    SELECT $1, $2, $3, $4, new.key, new.entry FROM unnest(${keys}::text[], ${keys + 1}::bytea[]) AS new (key, entry)
+    ON CONFLICT DO NOTHING
+){statement}"""
+
+
+CREATE_WITH_ENTRIES = with_entries(CREATE, 11)
+UPDATE_WITH_ENTRIES = with_entries(UPDATE, 13)
+
 ADD_ENTRIES = """
 INSERT INTO agentmemory.ledger (tenant, session, agent, head, key, entry)
 SELECT $1, $2, $3, $4, new.key, new.entry FROM unnest($5::text[], $6::bytea[]) AS new (key, entry)

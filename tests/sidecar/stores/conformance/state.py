@@ -234,6 +234,19 @@ class StateConformance:
         await create(at.store, talk)
         assert await at.second().read(talk) == Stored(Versions(1, 1), b"one", {"k": b"entry"})
 
+    async def test_a_write_stores_its_entries_even_where_it_is_refused(self, at: Backend[StateStore]) -> None:
+        talk = fresh()
+        await at.store.add_entries(talk, {"a": b"first"})
+        one, two = Versions(1, 1), Versions(2, 2)
+        entries = {"a": b"second", "b": b"new"}
+        await at.store.write(talk, b"one", expect=ABSENT, new=one, pending=False, entries=entries)
+        assert await at.second().read(talk) == Stored(one, b"one", {"a": b"first", "b": b"new"})
+        await at.store.write(talk, b"two", expect=one, new=two, pending=False, entries={"c": b"3"})
+        with pytest.raises(StaleWrite):
+            await at.store.write(talk, b"late", expect=one, new=Versions(9, 9), pending=False, entries={"d": b"4"})
+        ledger = {"a": b"first", "b": b"new", "c": b"3", "d": b"4"}
+        assert await at.second().read(talk) == Stored(two, b"two", ledger)
+
     async def test_the_first_writer_of_an_entry_wins(self, store: StateStore) -> None:
         talk = fresh()
         await store.add_entries(talk, {"a": b"1", "b": b"2"})
