@@ -21,7 +21,8 @@ from math import log
 
 from agentmemory_sidecar.memory.filter import times
 from agentmemory_sidecar.memory.filter.facts import RawFact
-from agentmemory_sidecar.memory.filter.words import content_stems, stem, words
+from agentmemory_sidecar.memory.filter.words import asked as words_asked
+from agentmemory_sidecar.memory.filter.words import content_stems
 
 _SPEAKER = re.compile(r"([^\W\d_][\w.'-]{0,30}(?: [^\W\d_][\w.'-]{0,30})?): ")
 _NEWEST = re.compile(r"\b(latest|newest|most recent|recently|current(?:ly)?|now|last|still|today)\b", re.IGNORECASE)
@@ -164,7 +165,7 @@ class Index:
 
     def scores(self, query: str) -> dict[int, float]:
         """The score of each fact that is worth a thought, by its number."""
-        asked = content_stems(query)
+        asked = [term for _, term in words_asked(query)]
         if not asked or not self.facts:
             return {}
         scores = [0.0] * len(self.facts)
@@ -257,7 +258,7 @@ class Index:
         weights = self.weights
         heap = [(-score / max(costs[number], 8) ** weights.density, -number, False) for number, score in scores.items()]
         heapq.heapify(heap)
-        skipped = set(content_stems(query)) | self.speaker_stems
+        skipped = {term for _, term in words_asked(query)} | self.speaker_stems
         said: set[str] = set()
         while heap:
             worth, number, seen = heapq.heappop(heap)
@@ -273,7 +274,7 @@ class Index:
     def found_by(self, number: int, query: str) -> list[str]:
         """The query's words that a fact has, for explaining."""
         own = self.terms[number]
-        return sorted({word for word in words(query) if stem(word) in own})
+        return sorted({word for word, term in words_asked(query) if term in own})
 
 
 def _best(scores: Sequence[float], count: int, share: float) -> list[int]:

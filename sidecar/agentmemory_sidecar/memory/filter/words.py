@@ -118,3 +118,9 @@ def _tidy(root: str) -> str:
 def content_stems(text: str) -> list[str]:
     """Stems of the words that mean something, in order."""
     return [stem(word) for word in words(text) if (word not in STOP and len(word) > 1) or word.isdigit()]
+
+
+@lru_cache(maxsize=32)
+def asked(query: str) -> tuple[tuple[str, str], ...]:
+    """A query's words that mean something, each with its stem. Remembered: one choice asks for it several times."""
+    return tuple((word, stem(word)) for word in words(query) if (word not in STOP and len(word) > 1) or word.isdigit())
