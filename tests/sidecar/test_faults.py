@@ -1,0 +1,42 @@
+"""Two sidecars on one session while things go wrong: nothing acknowledged is lost, nothing else is seen."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from agentmemory_sidecar.step import build
+from tests.claude import StrictClaude
+from tests.sidecar.faults import sweep
+from tests.sidecar.faults.driving import run_all
+from tests.sidecar.faults.stores import Kind
+from tests.sidecar.faults.world import Backend, open_backend
+
+
+@pytest.fixture
+async def backend(valkey_url: str, database: str, claude: StrictClaude) -> AsyncIterator[Backend]:
+    async with open_backend(valkey_url, database, claude) as opened:
+        yield opened
+
+
+@pytest.fixture(autouse=True)
+def _small_items(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Items overflow into chunks at 6 KB, so that every step takes that way too."""
+    monkeypatch.setattr(build, "ITEM_LIMIT", 6_000)
+
+
+@pytest.mark.parametrize("kind", Kind, ids=lambda kind: kind.name.lower())
+async def test_step_stopped_at_every_call(backend: Backend, kind: Kind) -> None:
+    calls = await sweep.calls_of(backend)
+    await run_all(sweep.cases(backend, calls, kind))
+
+
+@pytest.mark.parametrize("kind", Kind, ids=lambda kind: kind.name.lower())
+async def test_degraded_step_stopped_at_every_call(backend: Backend, kind: Kind) -> None:
+    calls = await sweep.calls_of(backend, degraded=True)
+    await run_all(sweep.cases(backend, calls, kind, degraded=True))
+
+
+@pytest.mark.parametrize("kind", Kind, ids=lambda kind: kind.name.lower())
+async def test_subagents_step_stopped_at_every_call(backend: Backend, kind: Kind) -> None:
+    calls = await sweep.calls_of(backend, subagent=True)
+    await run_all(sweep.cases(backend, calls, kind, subagent=True))
