@@ -100,6 +100,8 @@ class Item(msgspec.Struct, omit_defaults=True):
     blobs: list[str] = []
     """Keys of blobs that still wait in chunk items for the blob store."""
     conflicts: list[Conflict] = []
+    noted: list[str] = []
+    """Failed and refused steps whose records were written and whose notes the hot tier may still hold."""
 
     @property
     def pending(self) -> bool:

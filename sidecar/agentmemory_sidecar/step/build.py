@@ -72,13 +72,20 @@ def add_record(
 
 
 def add_notes(item: Item, place: Place, notes: Sequence[bytes], versions: Versions) -> None:
-    """Records without content for the steps that were refused or failed since the last commit."""
-    for data in notes:
-        note = msgspec.msgpack.decode(data)
+    """Records without content for the steps that were refused or failed since the last commit.
+
+    The hot tier forgets its notes when it hears of the commit; where it did not, they come again.
+    """
+    decoded = [msgspec.msgpack.decode(data) for data in notes]
+    for note in decoded:
+        if note["step"] in item.noted:
+            continue
         kind: Kind = "refused" if note.get("kind") == "refused" else "failed"
         payload = Payload(step=str(note.get("step", "")), outcome=str(note.get("outcome", "")))
         at = Place(place.conversation, place.region, place.key, float(note.get("at", place.now)))
         add_record(item, at, kind, payload, versions, ())
+    if decoded:
+        item.noted = [note["step"] for note in decoded]
 
 
 def linked(value: Any, threshold: int, drafts: Drafts) -> Any:
