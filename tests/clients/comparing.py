@@ -1,7 +1,8 @@
 """Compares one scenario's run straight to Claude with its run through the sidecar, as Claude and the client saw them.
 
-Everything must be the same but for one thing: text blocks added at the end of a user message, which is where the
-sidecar injects. Ids, signatures and other things that differ between any two runs are left out of the comparison.
+Everything must be the same but for one thing: text blocks added to user messages, which is how the sidecar injects.
+They come last, but a client may later put text of its own behind them, by merging messages. Ids, signatures and other
+things that differ between any two runs are left out of the comparison.
 """
 
 import json
@@ -138,13 +139,23 @@ def _request(
             differences.append(f"message {index} is missing {'through the sidecar' if one else 'directly'}")
             continue
         ours, theirs = _blocks(one), _blocks(other)
-        extra = theirs[len(ours) :]
-        if one["role"] != other["role"] or json.dumps(ours) != json.dumps(theirs[: len(ours)]):
+        kept, extra = _apart(ours, theirs)
+        if one["role"] != other["role"] or json.dumps(ours) != json.dumps(kept):
             differences.append(f"message {index} differs: {_first_difference(json.dumps(ours), json.dumps(theirs))}")
         elif extra and (one["role"] != "user" or any(set(block) != {"type", "text"} for block in extra)):
             differences.append(f"message {index} ({one['role']}) has more than text added: {_short(extra)}")
         added += [block["text"] for block in extra if block.get("type") == "text"]
     return differences, added
+
+
+def _apart(ours: Sequence[Any], theirs: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    """Their blocks parted into those that are also ours, in our order, and those added between and behind them."""
+    kept: list[Any] = []
+    added: list[Any] = []
+    for block in theirs:
+        is_ours = len(kept) < len(ours) and json.dumps(block) == json.dumps(ours[len(kept)])
+        (kept if is_ours else added).append(block)
+    return kept, added
 
 
 def _messages(row: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -1,10 +1,9 @@
 """Servers of these tests that run in a process of their own: started on a free port, waited for, ended by pid."""
 
-import contextlib
 import json
 import os
+import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,20 +20,16 @@ START_SECONDS = 60
 """A server that takes longer to listen has failed."""
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def fetched(url: str, posted: Any = None) -> Any:
     """The JSON at ``url``, after posting some there; raises ``urllib.error.HTTPError`` for an error status."""
     body = None if posted is None else json.dumps(posted).encode()
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=10) as reply:
         return json.load(reply)
+
+
+_ADDRESS = re.compile(r"\bon http://127\.0\.0\.1:(\d+)")
+"""How each of them says that it takes connections."""
 
 
 class ServerFailed(AssertionError):
@@ -44,15 +39,15 @@ class ServerFailed(AssertionError):
 class Server:
     """One server process on ``self.port`` of 127.0.0.1. Subclasses give the command.
 
-    It keeps its port over :meth:`kill` and :meth:`start`, so that clients find it again. Its log is ``<name>.log`` in
-    ``directory``.
+    The first start takes a free port (0) and reads which from what the server prints; later starts take the same, so
+    that clients find it again. Its log is ``<name>.log`` in ``directory``.
     """
 
     name = "server"
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.port = free_port()
+        self.port = 0
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -77,6 +72,7 @@ class Server:
 
     def start(self) -> None:
         """Start it and return when it takes connections. Raises :class:`ServerFailed`."""
+        begin = len(self.log.read_text()) if self.log.exists() else 0
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self.command(),
@@ -87,17 +83,12 @@ class Server:
                 stderr=subprocess.STDOUT,
             )
         deadline = time.monotonic() + START_SECONDS
-        while not self.ready():
+        while (found := _ADDRESS.search(self.log.read_text(), begin)) is None:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
                 raise ServerFailed(f"{self.name} did not start:\n{self.log.read_text()[-3000:]}")
             time.sleep(0.02)
-
-    def ready(self) -> bool:
-        """Whether it answers."""
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
-            return True
-        return False
+        self.port = int(found[1])
 
     def stop(self) -> None:
         """Ask it to end, as a supervisor would. Idempotent."""

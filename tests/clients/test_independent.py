@@ -34,7 +34,7 @@ def _fixtures(note: Path) -> list[dict[str, Any]]:
         _answer({"userMessage": "Where do we start"}, toolCalls=[_call("call_lookup", "lookup", key="Oslo")]),
         _answer({"userMessage": "Where do we sleep"}, content="On the night train.", reasoning="There is one."),
         _answer({"userMessage": "Where do we meet"}, toolCalls=[_call("call_read", "Read", file_path=str(note))]),
-        _answer({"userMessage": "Thank you"}, content="You are welcome."),
+        _answer({"userMessage": "And the night train"}, content="It is booked."),
     ]
 
 
@@ -102,13 +102,13 @@ def test_claude_code(aimock: Aimock, before_aimock: Sidecar, space: Path) -> Non
         results.append(
             [
                 claude.ask("Where do we meet?", "--session-id", session),
-                claude.ask("Thank you", "--resume", session),
+                claude.ask("And the night train?", "--resume", session),
             ]
         )
         counts.append(len(requests_since(aimock, before)))
 
     texts = [[result.text for result in one] for one in results]
-    assert texts == [[NOTE, "You are welcome."]] * 2
+    assert texts == [[NOTE, "It is booked."]] * 2
     assert not any(result.error or result.denials for one in results for result in one)
     assert counts == [4, 4]
     assert "Book the night train" in str(aimock.journal()[-1]["body"]["messages"][-2:])
