@@ -6,9 +6,9 @@ for the blob store, and a link never points at nothing that was not written firs
 
 import hashlib
 from collections.abc import Iterable
-from urllib.parse import quote
 
 from agentmemory_sidecar.archive.keys import KeyStore, SubjectKey
+from agentmemory_sidecar.archive.record import subject_prefix
 from agentmemory_sidecar.archive.sealing import NotOurs, open_sealed, seal
 from agentmemory_sidecar.stores.health import Cooldown
 from agentmemory_sidecar.stores.protocols import Conversation, ObjectStore, StateStore, StoreUnavailable
@@ -25,7 +25,7 @@ class Drafts:
     """The blobs of one step: sealed as they are found, written before anything links to them."""
 
     def __init__(self, tenant: str, key: SubjectKey) -> None:
-        self._prefix = f"{quote(tenant, safe='')}/{quote(key.subject, safe='')}/"
+        self._prefix = subject_prefix(tenant, key.subject)
         self._context = _context(tenant, key.subject, key.generation)
         self._key = key
         self._unwritten: dict[str, bytes] = {}
@@ -79,7 +79,7 @@ class BlobReader:
     async def read(self, conversation: Conversation, subject: str, names: Iterable[str]) -> dict[str, str]:
         """The values by key. One that is missing, erased or not this subject's is left out: its summary stands in."""
         found: dict[str, str] = {}
-        prefix = f"{quote(self._tenant, safe='')}/{quote(subject, safe='')}/"
+        prefix = subject_prefix(self._tenant, subject)
         for name in names:
             sealed = await self._sealed(conversation, name) if name.startswith(prefix) else None
             if sealed is None:

@@ -5,6 +5,7 @@ record names the hash before it: erasing a key makes payloads unreadable while t
 """
 
 import hashlib
+from functools import lru_cache
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -69,13 +70,20 @@ def key_of(tenant: str, subject: str, conversation: Conversation, region: str, s
     return f"{prefix_of(tenant, subject, conversation)}{quote(region, safe='')}/{seq:012d}"
 
 
+@lru_cache(maxsize=4096)
 def prefix_of(tenant: str, subject: str, conversation: Conversation) -> str:
     """Where a conversation's records lie. A subagent's chain is its own, beside the session's."""
     session = quote(conversation.session, safe="")
     if conversation.agent != ROOT:
         # "@" is percent-encoded in ids, so no session's name can look like a subagent's chain.
         session += "@" + quote(conversation.agent, safe="")
-    return f"{quote(tenant, safe='')}/{quote(subject, safe='')}/{session}/"
+    return f"{subject_prefix(tenant, subject)}{session}/"
+
+
+@lru_cache(maxsize=4096)
+def subject_prefix(tenant: str, subject: str) -> str:
+    """Where all that belongs to one data subject lies."""
+    return f"{quote(tenant, safe='')}/{quote(subject, safe='')}/"
 
 
 def encode(header: Header, payload: Payload, key: SubjectKey) -> bytes:

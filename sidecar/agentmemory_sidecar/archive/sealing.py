@@ -5,8 +5,8 @@ value again gives the same bytes: a retry writes the same blob under the same na
 different values get independent nonces, as random ones would be.
 """
 
-import hashlib
 import hmac
+from functools import lru_cache
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -18,18 +18,21 @@ class NotOurs(Exception):
     """Sealed bytes that this key and context do not open: another subject's, or changed."""
 
 
+@lru_cache(maxsize=256)
+def _cipher(secret: bytes) -> AESGCM:
+    return AESGCM(secret)
+
+
 def seal(key: SubjectKey, plaintext: bytes, context: bytes) -> bytes:
     """Nonce and ciphertext. ``context`` is authenticated with it and must be given again to open it."""
-    derived = hmac.new(key.secret, b"nonce\0", hashlib.sha256)
-    derived.update(len(context).to_bytes(8, "big") + context)
-    derived.update(plaintext)
-    nonce = derived.digest()[:NONCE_BYTES]
-    return nonce + AESGCM(key.secret).encrypt(nonce, plaintext, context)
+    bound = b"".join((b"nonce\0", len(context).to_bytes(8, "big"), context, plaintext))
+    nonce = hmac.digest(key.secret, bound, "sha256")[:NONCE_BYTES]
+    return nonce + _cipher(key.secret).encrypt(nonce, plaintext, context)
 
 
 def open_sealed(key: SubjectKey, sealed: bytes, context: bytes) -> bytes:
     """Raises ``NotOurs``."""
     try:
-        return AESGCM(key.secret).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], context)
+        return _cipher(key.secret).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], context)
     except (InvalidTag, ValueError) as error:
         raise NotOurs("these bytes were not sealed with this subject's key, or were changed") from error

@@ -5,9 +5,10 @@ import io
 import ssl
 import zlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from functools import lru_cache
 
 import aiohttp
+from aiohttp.client import _RequestContextManager
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -48,7 +49,11 @@ class HttpResponse:
             raise failure(error, self._idle_s, answered=True) from error
 
     async def read(self) -> bytes:
-        return b"".join([chunk async for chunk in self.chunks()])
+        try:
+            body = await self._response.read()
+            return self._decoder.decompress(body) if self._decoder else body
+        except _BROKEN as error:
+            raise failure(error, self._idle_s) from error
 
 
 def failure(error: BaseException, idle_s: float, *, answered: bool = False) -> UpstreamFailed:
@@ -60,6 +65,38 @@ def failure(error: BaseException, idle_s: float, *, answered: bool = False) -> U
     if isinstance(error, aiohttp.ClientConnectorError):
         return UpstreamFailed(f"connection to {error.host}:{error.port} failed")
     return UpstreamFailed(type(error).__name__, answered=answered)
+
+
+class _Sending:
+    """One request on its way; entered, its answer. (A class, for a generator would cost more than it says.)"""
+
+    def __init__(self, request: _RequestContextManager, idle_s: float, *, plain: bool) -> None:
+        self._request, self._idle_s, self._plain = request, idle_s, plain
+        self._response: aiohttp.ClientResponse | None = None
+
+    async def __aenter__(self) -> HttpResponse:
+        try:
+            self._response = await self._request
+        except _BROKEN as error:
+            raise failure(error, self._idle_s) from error
+        try:
+            return HttpResponse(self._response, self._idle_s, plain=self._plain)
+        except UpstreamFailed:
+            self._response.close()
+            raise
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        assert self._response is not None
+        if kind is None:
+            self._response.release()
+        else:
+            # The body was not read to its end: this connection cannot be used again, and Claude should stop.
+            self._response.close()
+
+
+@lru_cache(maxsize=256)
+def _url(text: str) -> URL:
+    return URL(text, encoded=True)
 
 
 class HttpUpstream:
@@ -79,25 +116,14 @@ class HttpUpstream:
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
         )
 
-    @asynccontextmanager
-    async def send(
+    def send(
         self, method: str, path: str, query: str, headers: Headers, body: bytes | AsyncIterator[bytes], *, plain: bool
-    ) -> AsyncIterator[HttpResponse]:
-        url = URL(f"{self._base}{path}?{query}" if query else f"{self._base}{path}", encoded=True)
-        try:
-            response = await self._session.request(
-                method, url, headers=CIMultiDict(headers), data=_payload(body), allow_redirects=False
-            )
-        except _BROKEN as error:
-            raise failure(error, self._idle_s) from error
-        try:
-            yield HttpResponse(response, self._idle_s, plain=plain)
-        except BaseException:
-            # The body was not read to its end: this connection cannot be used again, and Claude should stop.
-            response.close()
-            raise
-        else:
-            response.release()
+    ) -> "_Sending":
+        url = _url(f"{self._base}{path}?{query}" if query else f"{self._base}{path}")
+        request = self._session.request(
+            method, url, headers=CIMultiDict(headers), data=_payload(body), allow_redirects=False
+        )
+        return _Sending(request, self._idle_s, plain=plain)
 
     async def close(self) -> None:
         await self._session.close()

@@ -3,6 +3,7 @@
 import secrets
 import time
 from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import quote
 
 import msgspec
@@ -11,6 +12,11 @@ from agentmemory_sidecar.step.exchange import Inbound
 from agentmemory_sidecar.stores.protocols import ROOT, Conversation
 from agentmemory_sidecar.wire.identify import Identity
 from agentmemory_sidecar.wire.request import MessagesRequest
+
+
+@lru_cache(maxsize=1024)
+def _labelled(session: str) -> str:
+    return quote(session, safe="-._~:@/ ")
 
 
 @dataclass(slots=True)
@@ -48,7 +54,7 @@ class Question:
     @property
     def label(self) -> str:
         """The session as a header value can hold it."""
-        return quote(self.identity.session, safe="-._~:@/ ")
+        return _labelled(self.identity.session)
 
     def elapsed_ms(self) -> float:
         return round((time.perf_counter() - self.started) * 1000, 2)

@@ -7,8 +7,8 @@ the only thing left to find is the white space, commas and keys between values.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate, islice
+from typing import NamedTuple
 
 import msgspec
 
@@ -36,8 +36,7 @@ class NotSplicable(ValueError):
     """The text is JSON but not in a form that can be cut safely (a key that stands twice in one object)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """A value's place: ``text[start:end]``."""
 
     start: int

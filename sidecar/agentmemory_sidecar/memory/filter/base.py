@@ -1,12 +1,12 @@
 """What a filter is: from a state, what was asked and a token budget, to the facts that go into the prompt."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+
+class Fact(msgspec.Struct, frozen=True):
     """One thing the state knows: a leaf, an element of a list, or a small object."""
 
     pointer: str
@@ -22,8 +22,7 @@ class Fact:
     """Why it is in: ``pinned``, or the words that it was found by."""
 
 
-@dataclass(frozen=True, slots=True)
-class Dropped:
+class Dropped(msgspec.Struct, frozen=True):
     """A fact that stayed out, and why: ``said`` (an earlier injection says it), ``budget``, ``duplicate``."""
 
     pointer: str
@@ -32,8 +31,7 @@ class Dropped:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(msgspec.Struct, frozen=True):
     """What goes in: pinned facts first, the others in the state's own order."""
 
     facts: tuple[Fact, ...] = ()
