@@ -279,3 +279,12 @@ async def busy(agent: Agent, claude: StrictClaude, **changes: Any) -> AsyncItera
         await claude.received(before + 1)
         yield
         asking.cancel()
+
+
+def unharmed(claude: StrictClaude) -> bool:
+    """Whether Claude took every request: no thinking block whose prefix had changed, nothing refused."""
+    found = {
+        name: count for name, count in claude.counters.items() if count and name.startswith(("refused", "thinking"))
+    }
+    assert not found, (found, [request.diagnosis or request.message for request in claude.requests if request.rule])
+    return True

@@ -7,6 +7,7 @@ from typing import Any
 
 import aiohttp
 import msgspec
+from redis.asyncio import Redis
 
 from agentmemory_sidecar.app import Address, Sidecar
 from agentmemory_sidecar.memory.item import Item, unpack
@@ -109,11 +110,19 @@ class Stand:
 
     async def locks(self, session: str) -> list[str]:
         """The names of the session's locks that are held."""
-        from redis.asyncio import Redis
-
-        assert isinstance(self.config.hot, RedisHot)
-        async with Redis.from_url(self.config.hot.urls[0]) as client:
+        async with self._redis() as client:
             return [key.decode() async for key in client.scan_iter(f"lock:sess:*{session}*")]
+
+    async def forget_hot(self) -> None:
+        """Empty the hot tier of everything that is this tenant's."""
+        async with self._redis() as client:
+            keys = [key async for key in client.scan_iter(f"*{{{self.config.tenant}/*")]
+            assert keys
+            await client.delete(*keys)
+
+    def _redis(self) -> "Redis":
+        assert isinstance(self.config.hot, RedisHot)
+        return Redis.from_url(self.config.hot.urls[0])
 
     # ------------------------------------------------------------------------------------------------------ admin API
 
@@ -134,6 +143,12 @@ class Stand:
         async with self._http.request(method, path, headers=sent, data=body) as response:
             found = {name.lower(): value for name, value in response.headers.items()}
             return response.status, found, await response.read()
+
+    async def remember(self, session: str, changes: Json) -> None:
+        """Change the session's state by hand."""
+        headers = {"if-match": "*", "content-type": "application/merge-patch+json"}
+        status, _, body = await self.admin("PATCH", f"/v1/sessions/{session}/state", headers=headers, data=changes)
+        assert status == 200, body
 
     async def records(self, session: str, agent: str = ROOT, *, export: bool = False) -> list[Json]:
         """The conversation's archive records; with ``export`` the session's, with their blobs."""
