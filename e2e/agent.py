@@ -1,0 +1,23 @@
+"""An agent in a pod: ``agent.py SESSION TEXT`` has one turn with Claude, on an empty history, and prints a line of JSON.
+
+Where Claude is, and nothing else, comes from the environment (``ANTHROPIC_BASE_URL``).
+"""
+
+import json
+import sys
+
+import anthropic
+
+
+def main(session: str, text: str) -> None:
+    client = anthropic.Anthropic(api_key="sk-ant-drill", default_headers={"X-Agent-Session": session})
+    raw = client.messages.with_raw_response.create(
+        model="claude-haiku-5-5", max_tokens=512, messages=[{"role": "user", "content": text}]
+    )
+    answer = "".join(block.text for block in raw.parse().content if block.type == "text")
+    receipt = {name: value for name, value in raw.headers.items() if name.startswith("x-agentmemory-")}
+    print(json.dumps({"answer": answer, "receipt": receipt}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])
