@@ -119,6 +119,7 @@ async def inject(
     services: Services, question: Question, memory: Memory, injection: Injection, selection: Selection, lease: Lease
 ) -> Prompt:
     """Freeze the new entry and build the body that goes to Claude. An entry that can be frozen nowhere is not sent."""
+    injection.unsaved = _perhaps_only_hot(question.request, memory, injection.replay)
     entry = plan(services.config, question, memory, injection, selection)
     if entry is not None and (entry.text or entry.history):
         injection.new = await _freeze(services, question, memory, injection, entry, lease)
@@ -132,6 +133,13 @@ async def inject(
         services.metrics.dropped_blocks.inc()
     injection.receipt = _receipt(question, memory, injection, selection, lease, dropped=bool(betas))
     return Prompt(body, betas, receipt(injection.receipt))
+
+
+def _perhaps_only_hot(request: MessagesRequest, memory: Memory, replay: Replay) -> dict[str, bytes]:
+    """The replayed entries behind the newest committed reply: a killed attempt left its own in the hot tier alone."""
+    place = request.chain.find(memory.item.mark) if memory.item.mark else None
+    marks = {mark for row in request.chain.marks[place[0] + 1 if place else 0 :] for mark in row}
+    return {entry.key: pack(entry) for entry in replay.entries if entry.mark in marks}
 
 
 def _receipt(
@@ -165,7 +173,7 @@ async def _freeze(
         else:
             memory.in_hot.add(entry.key)
             entry = unpack(standing)
-            injection.unsaved = {entry.key: standing}
+            injection.unsaved[entry.key] = standing
             return entry
     try:
         standing = (await services.state.add_entries(conversation, {entry.key: data}))[entry.key]

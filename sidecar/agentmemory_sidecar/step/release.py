@@ -33,7 +33,7 @@ async def _keep_what_was_sent(services: Services, question: Question, injection:
     """A client keeps partial thinking of a failed attempt, bound to the prompt as it was: also where nothing was put in."""
     nothing = injection.nothing
     if nothing is not None and client.begun:
-        injection.unsaved = {nothing.key: pack(nothing)}
+        injection.unsaved[nothing.key] = pack(nothing)
         try:
             await services.hot.freeze(question.conversation, nothing.key, injection.unsaved[nothing.key])
         except StoreUnavailable:
