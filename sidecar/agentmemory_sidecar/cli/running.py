@@ -38,8 +38,6 @@ def data_home() -> Path:
     """Where data directories lie if none is given: ``$AGENTMEMORY_HOME``, or where embedded servers can reach it."""
     if home := os.environ.get("AGENTMEMORY_HOME"):
         return Path(home)
-    from agentmemory_sidecar.stores.embedded.files import default_directory
-
     return default_directory()
 
 
