@@ -23,7 +23,7 @@ from agentmemory_sidecar.step.exchange import Client
 from agentmemory_sidecar.step.forward import Answer
 from agentmemory_sidecar.step.hydrate import Memory
 from agentmemory_sidecar.step.inject import Injection
-from agentmemory_sidecar.step.question import Question
+from agentmemory_sidecar.step.question import Question, mark_in_thread
 from agentmemory_sidecar.step.services import Services
 from agentmemory_sidecar.stores.protocols import ABSENT, HotCopy, StaleWrite, StoreUnavailable, Versions
 from agentmemory_sidecar.wire.errors import fenced, memory_unavailable
@@ -156,10 +156,12 @@ async def _publish(
     if lease.degraded:
         return
     entries = {key: pack_entry(entry) for key, entry in memory.ledger.items() if key not in memory.in_hot}
-    reserve = written.item.mark if services.config.lock.scope is LockScope.TURN and not decided.ends else ""
+    reserve = ""
+    if services.config.lock.scope is LockScope.TURN and not decided.ends:
+        reserve = f"{written.item.mark} {mark_in_thread(written.item.replies[-1].id)}"
     copy = HotCopy(written.versions, written.body, written.item.entries)
     try:
-        await services.hot.commit(question.conversation, lease.token, copy, entries, reserve)
+        await services.hot.commit(question.conversation, lease.token, copy, entries, reserve, len(memory.notes))
     except StoreUnavailable:
         services.hot_health.failed()
     else:

@@ -39,7 +39,7 @@ class Question:
         thread = self.request.thread
         if self.request.continues_thread and thread is not None:
             # Until the item says which mark this reply has, the reply's id stands for it.
-            self.request.follow(f"thread:{thread.previous}")
+            self.request.follow(mark_in_thread(thread.previous))
         self.fingerprint = self.request.fingerprint(who.session, who.agent)
 
     @property
@@ -63,3 +63,8 @@ class Question:
         """A step without content, for the archive: it was refused, or it failed."""
         kind = "refused" if outcome == "refused" else "failed"
         return msgspec.msgpack.encode({"step": self.step, "kind": kind, "outcome": outcome, "at": at})
+
+
+def mark_in_thread(message_id: str) -> str:
+    """The mark that a request bears which continues a thread behind this reply."""
+    return f"thread:{message_id}"

@@ -147,9 +147,11 @@ class HotStore(Protocol):
         copy: HotCopy,
         entries: Mapping[str, bytes],
         reserve: str = "",
+        noted: int = 0,
     ) -> bool:
-        """In one script: write the hot copy clean, add ``entries`` to the ledger, clear notes and the compaction mark,
-        release the lock (or, with ``reserve``, keep it for requests that extend that hash until the lock's TTL).
+        """In one script: write the hot copy clean, add ``entries`` to the ledger, clear the first ``noted`` notes and the
+        compaction mark, release the lock (or, with ``reserve``, keep it until the lock's TTL for requests that extend that
+        hash, or one of those hashes, parted by blanks).
 
         False when the lock is no longer this token's: then the hot copy is dropped, not written.
         """

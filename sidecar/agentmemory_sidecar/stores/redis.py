@@ -173,6 +173,7 @@ class RedisHotStore:
         copy: HotCopy,
         entries: Mapping[str, bytes],
         reserve: str = "",
+        noted: int = 0,
     ) -> bool:
         added = [part for pair in entries.items() for part in pair]
         versions = copy.versions
@@ -187,6 +188,7 @@ class RedisHotStore:
             self._hot_ttl_ms,
             LEDGER_TTL_MS,
             reserve,
+            noted,
             *added,
         )
         return done == 1

@@ -132,8 +132,14 @@ class HotConformance:
 
     async def test_a_reserved_session_opens_for_what_extends_it(self, hot: HotStore) -> None:
         await begun(hot, claim("1"))
-        assert await hot.commit(HERE, claim("1").token, COPY, {}, reserve="h1")
-        for other in (claim("2"), claim("2", "r2", "h2"), claim("2", "r2", "")):
+        assert await hot.commit(HERE, claim("1").token, COPY, {}, reserve="h0 h1")
+        for other in (
+            claim("2"),
+            claim("2", "r2", "h2"),
+            claim("2", "r2", ""),
+            claim("2", "r2", "h"),
+            claim("2", "r2", "reserved"),
+        ):
             refused = await busy(hot, other)
             assert refused.holder == "reserved"
             assert 0 < refused.ttl_ms <= 60_000
@@ -233,8 +239,9 @@ class HotConformance:
         assert step.notes == [b"%d" % n for n in range(3, 103)]
         assert await hot.release(HERE, claim("1").token, intact=True, note=b"failed")
         assert (await begun(hot, claim("2"))).notes[-2:] == [b"102", b"failed"]
-        assert await hot.commit(HERE, claim("2").token, COPY, {})
-        assert (await hot.peek(HERE)).notes == []
+        await hot.note(HERE, b"later")
+        assert await hot.commit(HERE, claim("2").token, COPY, {}, noted=99)
+        assert (await hot.peek(HERE)).notes == [b"later"]
 
     async def test_a_late_release_still_leaves_its_note(self, hot: HotStore) -> None:
         assert not await hot.release(HERE, "pod:late:r", intact=True, note=b"late")

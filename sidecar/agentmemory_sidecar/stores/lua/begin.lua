@@ -5,7 +5,7 @@ local holder = redis.call('GET', KEYS[LOCK])
 if holder then
   local left = redis.call('PTTL', KEYS[LOCK])
   if holder:sub(1, #RESERVED) == RESERVED then
-    if extends == '' or holder ~= RESERVED .. extends then
+    if extends == '' or not (holder .. ' '):find(' ' .. extends .. ' ', 1, true) then
       return {'reserved', left}
     end
   elseif request ~= '' and holder:sub(-#request - 1) == ':' .. request and left < tonumber(ARGV[5]) then
