@@ -1,5 +1,6 @@
 """A sidecar in the test's own event loop: compiled from a resource, on real stores, in front of a stand-in for Claude."""
 
+import asyncio
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -110,17 +111,24 @@ class Stand:
 
     async def locks(self, session: str) -> list[str]:
         """The names of the session's locks that are held."""
-        async with self._redis() as client:
+        async with self.redis() as client:
             return [key.decode() async for key in client.scan_iter(f"lock:sess:*{session}*")]
+
+    async def acknowledged(self, session: str) -> None:
+        """Wait until the hot tier knows that a reply of this session arrived (a mark that is written a moment later)."""
+        async with self.redis() as client:
+            while not [key async for key in client.scan_iter(f"ack:sess:*{session}*")]:
+                await asyncio.sleep(0.01)
 
     async def forget_hot(self) -> None:
         """Empty the hot tier of everything that is this tenant's."""
-        async with self._redis() as client:
+        async with self.redis() as client:
             keys = [key async for key in client.scan_iter(f"*{{{self.config.tenant}/*")]
             assert keys
             await client.delete(*keys)
 
-    def _redis(self) -> "Redis":
+    def redis(self) -> "Redis":
+        """A client of the hot tier."""
         assert isinstance(self.config.hot, RedisHot)
         return Redis.from_url(self.config.hot.urls[0])
 

@@ -1,6 +1,7 @@
 """What is put into a prompt stays in it: the strict Claude refuses thinking whose prefix changed by a byte."""
 
 import copy
+import itertools
 from collections.abc import Callable
 
 import msgspec
@@ -51,7 +52,7 @@ async def test_whole_prompts_grow_only_at_their_end(stand: Stand, agent: Agent, 
     await talk(agent, claude)
 
     prompts = [request.messages for request in claude.requests]
-    for before, after in zip(prompts, prompts[1:], strict=False):
+    for before, after in itertools.pairwise(prompts):
         assert after[: len(before) - 1] == before[:-1]
         assert _blocks(after[len(before) - 1])[: len(_blocks(before[-1]))] == _blocks(before[-1])
 
