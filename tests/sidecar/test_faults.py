@@ -1,12 +1,15 @@
 """Two sidecars on one session while things go wrong: nothing acknowledged is lost, nothing else is seen."""
 
+import os
+from collections import Counter
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 
 from agentmemory_sidecar.step import build
 from tests.claude import StrictClaude
-from tests.sidecar.faults import sweep
+from tests.sidecar.faults import histories, sweep
 from tests.sidecar.faults.driving import run_all
 from tests.sidecar.faults.stores import Kind
 from tests.sidecar.faults.world import Backend, open_backend
@@ -40,3 +43,16 @@ async def test_degraded_step_stopped_at_every_call(backend: Backend, kind: Kind)
 async def test_subagents_step_stopped_at_every_call(backend: Backend, kind: Kind) -> None:
     calls = await sweep.calls_of(backend, subagent=True)
     await run_all(sweep.cases(backend, calls, kind, subagent=True))
+
+
+async def test_random_histories(backend: Backend) -> None:
+    """``SEED=n`` repeats one history; ``HISTORIES=n`` runs so many."""
+    seeds = [int(os.environ["SEED"])] if "SEED" in os.environ else range(int(os.environ.get("HISTORIES", "200")))
+    happened: Counter[str] = Counter()
+
+    async def one(seed: int) -> None:
+        happened.update(kind.name for _, kind in await histories.run(backend, seed))
+
+    await run_all({f"SEED={seed}": partial(one, seed) for seed in seeds})
+    if len(seeds) >= 50:
+        assert set(happened) == {kind.name for kind in Kind}, f"some kinds of faults never happened: {happened}"

@@ -58,11 +58,12 @@ async def run_all(cases: Mapping[str, Callable[[], Awaitable[None]]]) -> None:
             except Exception as error:
                 at = traceback.extract_tb(error.__traceback__)[-1]
                 failures[name] = f"{type(error).__name__} at {at.filename.rsplit('/', 1)[-1]}:{at.lineno}: {error}"
+                failures[name] += "".join(f"\n    {note}" for note in getattr(error, "__notes__", ()))
 
     async with asyncio.TaskGroup() as group:
         for name, case in cases.items():
             group.create_task(one(name, case))
-    told = "\n".join(f"  {name}: {text[:1500]}" for name, text in sorted(failures.items()))
+    told = "\n".join(f"  {name}: {text[:3000]}" for name, text in sorted(failures.items()))
     assert not failures, f"{len(failures)} of {len(cases)} cases failed:\n{told}"
 
 

@@ -1,5 +1,6 @@
 """Two sidecars on the same stores, with the strict Claude behind them, in a tenant of their own."""
 
+import asyncio
 import contextlib
 import itertools
 import tempfile
@@ -134,6 +135,7 @@ class World:
     buried: list[Faults] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
     patches: list[Patched] = field(default_factory=list)
+    replacing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def agent(self, name: str = "", *, thinking: bool = True) -> Agent:
         """A client without history; ``name``: a subagent's."""
@@ -180,19 +182,16 @@ class World:
                     patched.acknowledged = True if response.status == 200 else None
         return patched
 
-    async def replace(self, node: Node) -> Node:
-        """Bury a killed sidecar and start another in its place."""
-        self.buried.append(node.faults)
-        await node.bury()
-        fresh = Node(self.config, self.backend, node.faults.pause_s)
-        await fresh.start()
-        self.nodes[self.nodes.index(node)] = fresh
-        return fresh
-
     async def replace_killed(self) -> None:
-        for node in tuple(self.nodes):
-            if not node.alive:
-                await self.replace(node)
+        """Bury killed sidecars and start others in their places."""
+        async with self.replacing:
+            for index, node in enumerate(self.nodes):
+                if not node.alive:
+                    self.buried.append(node.faults)
+                    await node.bury()
+                    fresh = Node(self.config, self.backend, node.faults.pause_s)
+                    await fresh.start()
+                    self.nodes[index] = fresh
 
     # ------------------------------------------------------------------------------------------------- the hot tier
 
