@@ -1,6 +1,8 @@
 """One request: found out what it is, then taken through a turn, replayed aside, or passed on."""
 
 import asyncio
+import logging
+import traceback
 
 from agentmemory_sidecar.resource.agentmemory import OnDisconnect
 from agentmemory_sidecar.step.acknowledge import refuse
@@ -9,9 +11,11 @@ from agentmemory_sidecar.step.exchange import Client, ClientGone, Inbound
 from agentmemory_sidecar.step.question import Question
 from agentmemory_sidecar.step.services import Flight, Services
 from agentmemory_sidecar.turn import run
-from agentmemory_sidecar.wire.errors import ApiError, too_large
+from agentmemory_sidecar.wire.errors import ApiError, internal, too_large
 from agentmemory_sidecar.wire.identify import Endpoint, Identity, RequestClass, Route, identify, route
 from agentmemory_sidecar.wire.request import LIMIT, MessagesRequest, Unreadable, decode_body, parse
+
+log = logging.getLogger(__name__)
 
 
 async def handle(services: Services, inbound: Inbound, client: Client) -> None:
@@ -27,6 +31,11 @@ async def handle(services: Services, inbound: Inbound, client: Client) -> None:
         await refuse(client, error)
     except ClientGone:
         services.metrics.disconnected.inc()
+    except Exception as error:
+        # Where it was, not what it says: an exception's text may quote what a user wrote.
+        where_it_was = "".join(traceback.format_tb(error.__traceback__))
+        log.error("a request failed: %s\n%s", type(error).__name__, where_it_was)
+        await refuse(client, internal())
 
 
 async def _messages(services: Services, inbound: Inbound, where: Route, client: Client) -> None:

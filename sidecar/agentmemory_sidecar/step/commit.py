@@ -102,14 +102,14 @@ async def _save(
         patch = patch_of(services.extraction_rules, question, memory, reply)
     finished = Finished(question, memory, injection, reply, decided, patch, place, drafts)
     base, versions = memory.item, memory.versions
-    if versions == ABSENT:
-        await services.state.index(question.identity.tenant, key.subject, question.identity.session)
     pause = PAUSE_S
     for attempt in range(TRIES):
         new = Versions(versions.turn + 1, versions.version + 1)
         item = next_item(services.config, services.archiver.archived(question.conversation), finished, base, new)
         body = build.shrink(item, finished.spilled.append, drafts)
         try:
+            if versions == ABSENT:
+                await services.state.index(question.identity.tenant, key.subject, question.identity.session)
             await _write_values(services, finished)
             item.blobs = [*item.blobs, *(name for name in drafts.waiting if name not in item.blobs)]
             body = pack(item) if drafts.waiting else body

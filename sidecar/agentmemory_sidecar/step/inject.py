@@ -155,7 +155,7 @@ def _receipt(
         "replayed-tokens": str(injection.replay.tokens),
     }
     flags = [name for name, on in (
-        ("degraded", lease.degraded), ("fresh", injection.fresh), ("thinking-may-drop", dropped),
+        ("degraded", lease.degraded), ("fresh", bool(injection.new and injection.new.history)), ("thinking-may-drop", dropped),
         ("not-remembered", not memory.remembers)) if on]  # fmt: skip
     return said | ({"flags": ",".join(flags)} if flags else {})
 

@@ -99,5 +99,10 @@ def upstream_cut() -> ApiError:
     return ApiError(502, "api_error", "Claude's reply ended before it was complete.", "upstream_cut")
 
 
+def internal() -> ApiError:
+    """A mistake of ours; what it was stands in the log."""
+    return ApiError(500, "api_error", "The memory sidecar failed on this request.", "sidecar_failed")
+
+
 def shutting_down() -> ApiError:
     return ApiError(503, "api_error", "The memory sidecar is shutting down.", "shutting_down", retry=True)

@@ -133,14 +133,8 @@ class HotConformance:
     async def test_a_reserved_session_opens_for_what_extends_it(self, hot: HotStore) -> None:
         await begun(hot, claim("1"))
         assert await hot.commit(HERE, claim("1").token, COPY, {}, reserve="h0 h1")
-        for other in (
-            claim("2"),
-            claim("2", "r2", "h2"),
-            claim("2", "r2", ""),
-            claim("2", "r2", "h"),
-            claim("2", "r2", "reserved"),
-        ):
-            refused = await busy(hot, other)
+        for extends in ("", "h2", "h", "reserved"):
+            refused = await busy(hot, claim("2", "r2", extends))
             assert refused.holder == "reserved"
             assert 0 < refused.ttl_ms <= 60_000
         assert not await hot.release(HERE, claim("1").token, intact=True)
