@@ -232,7 +232,7 @@ class Agent:
         """:meth:`say`, which must succeed and be committed."""
         answer = await self.say(content, **changes)
         assert answer.status == 200, answer.body
-        assert not answer.cut
+        assert not answer.cut, answer.events[-1]
         assert answer.commit == "committed", answer.receipt
         return answer
 

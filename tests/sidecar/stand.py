@@ -117,7 +117,7 @@ class Stand:
     async def acknowledged(self, session: str) -> None:
         """Wait until the hot tier knows that a reply of this session arrived (a mark that is written a moment later)."""
         async with self.redis() as client:
-            while not [key async for key in client.scan_iter(f"ack:sess:*{session}*")]:
+            while not [key async for key in client.scan_iter(f"ack:sess:*{session}*")]:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
     async def forget_hot(self) -> None:

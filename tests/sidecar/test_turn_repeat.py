@@ -85,7 +85,8 @@ async def test_another_request_is_not_answered_from_it(
 ) -> None:
     await lost(stand, agent)
 
-    answer = await agent.send(**({"messages": QUESTION} | change))
+    whole: Json = {"messages": QUESTION} | change
+    answer = await agent.send(**whole)
 
     assert answer.commit == "committed"
     assert len(claude.requests) == 2
