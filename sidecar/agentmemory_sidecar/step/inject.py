@@ -155,8 +155,8 @@ def _receipt(
         "replayed-tokens": str(injection.replay.tokens),
     }
     flags = [name for name, on in (
-        ("degraded", lease.degraded), ("fresh", bool(injection.new and injection.new.history)), ("thinking-may-drop", dropped),
-        ("not-remembered", not memory.remembers)) if on]  # fmt: skip
+        ("degraded", lease.degraded), ("fresh", bool(injection.new and injection.new.history)),
+        ("thinking-may-drop", dropped), ("not-remembered", not memory.remembers)) if on]  # fmt: skip
     return said | ({"flags": ",".join(flags)} if flags else {})
 
 
