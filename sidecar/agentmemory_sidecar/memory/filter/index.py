@@ -16,6 +16,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from math import log
 
@@ -84,38 +85,67 @@ WEIGHTS = Weights()
 class Postings:
     """One field's terms: which documents have them, and how much each is worth."""
 
-    def __init__(self, documents: Sequence[Counter[str]], k1: float, b: float) -> None:
+    def __init__(self, documents: Sequence[Mapping[str, int]], k1: float, b: float) -> None:
         lengths = [sum(document.values()) for document in documents]
-        average = sum(lengths) / len(lengths) if lengths else 1.0
+        average = (sum(lengths) / len(lengths) if lengths else 1.0) or 1.0
         self.count = len(documents)
-        self.lists: dict[str, tuple[list[int], list[float]]] = {}
+        lists: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
         for number, document in enumerate(documents):
-            norm = k1 * (1 - b + b * lengths[number] / (average or 1.0))
+            norm = k1 * (1 - b + b * lengths[number] / average)
+            once = (number, (k1 + 1) / (1 + norm))
             for term, frequency in document.items():
-                ids, values = self.lists.setdefault(term, ([], []))
-                ids.append(number)
-                values.append(frequency * (k1 + 1) / (frequency + norm))
+                lists[term].append(once if frequency == 1 else (number, frequency * (k1 + 1) / (frequency + norm)))
+        self.lists = dict(lists)
+
+    def share(self, term: str) -> float:
+        """The share of documents that have a term."""
+        found = self.lists.get(term)
+        return len(found) / self.count if found else 0.0
 
     def idf(self, term: str) -> float:
         found = self.lists.get(term)
         if found is None:
             return 0.0
-        return log(1 + (self.count - len(found[0]) + 0.5) / (len(found[0]) + 0.5))
+        return log(1 + (self.count - len(found) + 0.5) / (len(found) + 0.5))
 
-    def share(self, term: str) -> float:
-        """The share of documents that have a term."""
-        found = self.lists.get(term)
-        return len(found[0]) / self.count if found else 0.0
-
-    def add(self, term: str, weight: float, scores: list[float]) -> bool:
-        """Add a term's worth to each document's score; False where no document has it."""
+    def add(self, term: str, weight: float, scores: list[float]) -> None:
+        """Add a term's worth to each document's score."""
         found = self.lists.get(term)
         if found is None:
-            return False
-        worth = weight * self.idf(term)
-        for number, value in zip(*found, strict=True):
+            return
+        worth = weight * log(1 + (self.count - len(found) + 0.5) / (len(found) + 0.5))
+        for number, value in found:
             scores[number] += worth * value
-        return True
+
+
+@lru_cache(maxsize=8_192)
+def _read(text: str, start: int) -> tuple[list[str], frozenset[str], dict[str, int]]:
+    """The stems of a text from ``start`` on, their set, and how often each term stands in it: stems, pairs of them, and
+    beginnings of the long ones.
+
+    Remembered: most facts of a state are those of the version before it.
+    """
+    stems = content_stems(text[start:])
+    bag = Counter(stems)
+    bag.update(f"{a} {b}" for a, b in pairwise(stems))
+    terms = frozenset(stems)
+    bag.update("^" + term[:5] for term in terms if len(term) > 5)
+    return stems, terms, dict(bag)
+
+
+@lru_cache(maxsize=8_192)
+def _tells_when(text: str) -> bool:
+    return times.tells_when(text)
+
+
+@lru_cache(maxsize=8_192)
+def _has_number(text: str) -> bool:
+    return _NUMBER.search(text) is not None
+
+
+@lru_cache(maxsize=1_024)
+def _pointer_terms(pointer: str) -> dict[str, int]:
+    return dict(Counter(_pointer_stems(pointer)))
 
 
 class Index:
@@ -127,8 +157,7 @@ class Index:
         texts = [fact.searched for fact in facts]
         self.speakers = _speakers(texts)
         self.times = [times.when(fact.time) if fact.time else None for fact in facts]
-        self.tells_when = [times.tells_when(text) for text in texts]
-        self.has_number = [bool(_NUMBER.search(text)) for text in texts]
+        self.texts = texts
         self.asks = [text.rstrip().endswith("?") for text in texts]
         lists = [_list_of(fact.pointer) for fact in facts]
         self.group, groups = _groups(lists, [fact.time for fact in facts], self.times)
@@ -144,22 +173,23 @@ class Index:
         """Facts with one number here say the same, word for word."""
 
         self.stems: list[list[str]] = []
-        said_by: list[Counter[str]] = []
-        bags: list[Counter[str]] = []
-        in_groups: list[Counter[str]] = [Counter() for _ in range(groups)]
+        self.terms: list[frozenset[str]] = []
+        said_by: list[Mapping[str, int]] = []
+        bags: list[Mapping[str, int]] = []
+        in_groups: list[defaultdict[str, int]] = [defaultdict(int) for _ in range(groups)]
+        nobody: Mapping[str, int] = {}
         for at, (text, speaker) in enumerate(zip(texts, speakers, strict=True)):
-            stems = content_stems(text[len(speaker) + 1 :] if speaker else text)
-            bag = Counter(stems)
-            in_groups[self.group[at]].update(bag.keys())
-            bag.update(f"{a} {b}" for a, b in pairwise(stems))
-            bag.update("^" + term[:5] for term in set(stems) if len(term) > 5)
+            stems, terms, bag = _read(text, len(speaker) + 1 if speaker else 0)
+            group = in_groups[self.group[at]]
+            for term in terms:
+                group[term] += 1
             self.stems.append(stems)
+            self.terms.append(terms)
             bags.append(bag)
-            said_by.append(Counter(content_stems(speaker)))
-        self.terms = [frozenset(stems) for stems in self.stems]
+            said_by.append(Counter(content_stems(speaker)) if speaker else nobody)
         self.text = Postings(bags, weights.k1, weights.b)
         self.by = Postings(said_by, weights.k1, 0.0)
-        self.where = Postings([Counter(_pointer_stems(fact.pointer)) for fact in facts], weights.k1, 0.3)
+        self.where = Postings([_pointer_terms(_named(fact.pointer)) for fact in facts], weights.k1, 0.3)
         self.whole = Postings(in_groups, 1.2, 0.5)
         self.speaker_stems = set(self.by.lists)
 
@@ -247,7 +277,7 @@ class Index:
                 if told not in close:
                     close[told] = max(times.closeness(told, one) for one in asked)
                 factor += weights.time * close[told]
-            if (when and self.tells_when[number]) or (number_asked and self.has_number[number]):
+            if (when and _tells_when(self.texts[number])) or (number_asked and _has_number(self.texts[number])):
                 factor += weights.asked
             scores[number] = score * factor
         return scores
@@ -307,6 +337,12 @@ def _groups(parents: Sequence[str], labels: Sequence[str], told: Sequence[times.
 
 def _list_of(pointer: str) -> str:
     """The list that a fact is an element of; for a member of an object, the member itself."""
+    parent, _, name = pointer.rpartition("/")
+    return parent if name.isdecimal() else pointer
+
+
+def _named(pointer: str) -> str:
+    """The pointer without a list's numbers, which say nothing."""
     parent, _, name = pointer.rpartition("/")
     return parent if name.isdecimal() else pointer
 
