@@ -33,6 +33,8 @@ async def run(services: Services, question: Question, client: Client, flight: Fl
         await refuse(client, error)
     except ClientGone:
         services.metrics.disconnected.inc()
+    finally:
+        services.metrics.seconds.observe(question.elapsed_ms() / 1000)
 
 
 async def _step(services: Services, question: Question, client: Client, flight: Flight) -> None:

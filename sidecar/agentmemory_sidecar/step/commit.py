@@ -77,6 +77,7 @@ async def _outcome(
         if services.config.on_state_unavailable is StateUnavailable.REFUSE:
             raise memory_unavailable("state tier", sent=True) from error
         return {"commit": "not-remembered"}
+    services.metrics.conflicts.inc(sum(conflict.source == question.step for conflict in written.item.conflicts))
     await _publish(services, question, memory, decided, lease, written)
     services.archiver.submit(question.conversation, written.item.outbox)
     if written.item.patches:
