@@ -23,6 +23,8 @@ from agentmemory_sidecar.stores.protocols import (
 )
 from agentmemory_sidecar.wire.errors import busy, memory_unavailable
 
+MOST_UNRELEASED = 1_000
+
 
 @dataclass(eq=False, slots=True)
 class Lease:
@@ -71,13 +73,20 @@ class Lease:
             return
         self.released = True
         self.services.renewals.remove(self)
-        if self.checked is not None and not self.checked.done():
-            self.checked.cancel()
+        self.forget_check()
         await self.free(note=note)
+
+    def forget_check(self) -> None:
+        """The versions were read for a lock that was not got, or are not needed any more."""
+        if self.checked is not None:
+            self.checked.cancel()
+            self.checked = None
 
     async def free(self, *, note: bytes = b"") -> None:
         """Take back every lock that this token may hold. Never raises."""
-        conversation = self.question.conversation
+        conversation, unreleased = self.question.conversation, self.services.unreleased
+        if self.in_hot or self.on_item:
+            unreleased.add(self.token)
         try:
             if self.in_hot:
                 await self.services.hot.release(conversation, self.token, intact=self.intact, note=note)
@@ -91,6 +100,10 @@ class Lease:
                 self.on_item = False
         except StoreUnavailable:
             pass
+        if not self.in_hot and not self.on_item:
+            unreleased.discard(self.token)
+        elif len(unreleased) > MOST_UNRELEASED:
+            unreleased.pop()
 
 
 async def admit(services: Services, question: Question) -> Lease:
@@ -112,6 +125,7 @@ async def admit(services: Services, question: Question) -> Lease:
             await lease.release()
             raise
         if held:
+            services.unreleased.discard(lease.token)
             services.renewals.add(lease)
             services.archiver.enter(question.conversation)
             return lease
@@ -136,15 +150,20 @@ async def _try(services: Services, lease: Lease, claim: Claim) -> bool:
         lease.in_hot = True
         try:
             begun = await services.hot.begin(conversation, claim)
+            if isinstance(begun, Busy) and begun.holder in services.unreleased:
+                # A tier that stood still and went on has done what an ended step had asked for.
+                await services.hot.release(conversation, begun.holder, intact=False)
+                services.unreleased.discard(begun.holder)
+                begun = await services.hot.begin(conversation, claim)
         except StoreUnavailable as error:
             services.hot_health.failed()
             lease.in_hot = not error.definite
+            lease.forget_check()
         else:
             services.hot_health.worked()
             if isinstance(begun, Busy):
                 lease.in_hot = False
-                lease.checked.cancel()
-                lease.checked = None
+                lease.forget_check()
                 return False
             lease.begun = begun
             if begun.took_over:
@@ -157,9 +176,17 @@ async def _degrade(services: Services, lease: Lease) -> bool:
     if services.config.on_hot_unavailable is HotUnavailable.REFUSE:
         raise memory_unavailable("hot tier")
     services.metrics.degraded.inc()
+    conversation, ttl_s = lease.question.conversation, services.config.lock.ttl_s
     lease.on_item = True
     try:
-        lease.stored = await services.state.lock(lease.question.conversation, lease.token, services.config.lock.ttl_s)
+        try:
+            lease.stored = await services.state.lock(conversation, lease.token, ttl_s)
+        except Locked as locked:
+            if locked.holder not in services.unreleased:
+                raise
+            await services.state.unlock(conversation, locked.holder)
+            services.unreleased.discard(locked.holder)
+            lease.stored = await services.state.lock(conversation, lease.token, ttl_s)
     except Locked:
         lease.on_item = False
         return False

@@ -44,6 +44,8 @@ class Services:
     """Seconds since the epoch."""
     hot_health: Cooldown = field(default_factory=lambda: Cooldown(1.0))
     blob_health: Cooldown = field(default_factory=lambda: Cooldown(5.0))
+    unreleased: set[str] = field(default_factory=set)
+    """Tokens of ended steps whose locks could not be released: whoever meets one of these locks may."""
     flights: set["Flight"] = field(default_factory=set)
     """Steps that run now."""
 
