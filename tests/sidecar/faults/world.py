@@ -53,13 +53,15 @@ class Backend:
 
 
 @contextlib.asynccontextmanager
-async def open_backend(redis_url: str, dsn: str, claude: StrictClaude) -> AsyncIterator[Backend]:
+async def open_backend(
+    redis_url: str, dsn: str, claude: StrictClaude, *, hot_timeout_s: float = 5, state_timeout_s: float = 10
+) -> AsyncIterator[Backend]:
     """One of these serves any number of worlds."""
-    options = PostgresOptions(dsn, pool_size=8, timeout_s=10)
+    options = PostgresOptions(dsn, pool_size=8, timeout_s=state_timeout_s)
     await migrate(options)
     state = PostgresStateStore(options)
     records, blobs = PostgresObjectStore(options, "records"), PostgresObjectStore(options, "blobs")
-    hot = RedisHotStore(RedisOptions(urls=(redis_url,), timeout_s=5))
+    hot = RedisHotStore(RedisOptions(urls=(redis_url,), timeout_s=hot_timeout_s))
     stores = Stores(hot, state, records, blobs)
     async with (
         Redis.from_url(redis_url) as redis,
