@@ -1,0 +1,211 @@
+"""A sidecar from its start to its end: it drains, frees its locks, and leaves nothing undone that another cannot do."""
+
+import asyncio
+from collections.abc import Callable
+from uuid import uuid4
+
+import pytest
+
+from agentmemory_sidecar.app import Address, Sidecar
+from agentmemory_sidecar.resource.config import AwsConfig, DynamoDbState, PostgresStore, S3Archive
+from agentmemory_sidecar.stores.protocols import StoreUnavailable
+from tests.claude import Reply, StrictClaude
+from tests.ministack import Ministack
+from tests.sidecar.agents import Agent, injections, todos, unharmed
+from tests.sidecar.conftest import Configure, Start
+from tests.sidecar.stand import LOOPBACK, Json, Stand
+from tests.sidecar.stores.conformance.aws_backends import REGION, new_bucket, new_table
+
+QUESTION: list[Json] = [{"role": "user", "content": "Go."}]
+
+
+async def test_addresses_are_told_as_urls_need_them() -> None:
+    assert str(Address("127.0.0.1", 80)) == "127.0.0.1:80"
+    assert str(Address("::1", 80)) == "[::1]:80"
+
+
+async def test_running_steps_end_and_new_ones_are_refused(
+    start: Start, connect: Callable[..., Agent], claude: StrictClaude
+) -> None:
+    stand = await start()
+    agent, late = connect(stand), connect(stand)
+    await late.good("Hello.")  # an open connection: the port itself is closed at once
+    claude.script(Reply(first_byte_ms=300))
+    async with asyncio.TaskGroup() as group:
+        asking = group.create_task(agent.good("Go."))
+        await claude.received(2)
+        stopping = group.create_task(stand.sidecar.stop(30))
+        while not stand.sidecar.proxy.stopping:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        refused = await late.send(messages=QUESTION)
+
+    assert stopping.done()
+    assert (refused.status, refused.code, refused.headers["x-should-retry"]) == (503, "shutting_down", "true")
+    assert asking.result().commit == "committed"
+    assert len(claude.requests) == 2
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_step_that_does_not_end_in_time_is_cut_and_its_session_freed(
+    start: Start, connect: Callable[..., Agent], claude: StrictClaude, stream: bool
+) -> None:
+    first = await start()
+    second = await start(first.config, pod="another")
+    agent = connect(first, stream=stream)
+    claude.script(Reply(blocks=["word " * 50], fault="stall" if stream else "hang"))
+    async with asyncio.TaskGroup() as group:
+        asking = group.create_task(_outcome(agent))
+        await claude.received(1)
+        await first.sidecar.stop(0.1)
+
+    assert asking.result() != "whole"
+    assert await second.locks(agent.session) == []
+    assert await second.turn(agent.session) == 0
+    again = await connect(second, session=agent.session).good("Go.")
+    assert again.receipt["turn"] == "1"
+
+
+async def _outcome(agent: Agent) -> str:
+    import aiohttp
+
+    try:
+        answer = await agent.send(messages=QUESTION)
+    except aiohttp.ClientError:
+        return "cut"
+    return "cut" if answer.cut or answer.status != 200 else "whole"
+
+
+async def test_memory_outlives_the_sidecar_and_redis(
+    start: Start, connect: Callable[..., Agent], claude: StrictClaude
+) -> None:
+    first = await start()
+    agent = connect(first)
+    claude.script(Reply(blocks=[todos("book the hall")]))
+    await agent.results(await agent.good("The word is heliotrope. Plan the party."))
+    await agent.good("Which hall?")
+    await first.stop()
+
+    second = await start(first.config, pod="another")
+    await second.forget_hot()
+    old, new = connect(second, session=agent.session, messages=agent.messages), connect(second, session=agent.session)
+    goes_on = await old.good("Go on.")
+    told = await new.good("What is the word?")
+
+    assert (goes_on.receipt["tier"], goes_on.receipt["turn"]) == ("state", "4")
+    assert "heliotrope" in told.text
+    assert await second.sub_tasks(agent.session) == ["book the hall"]
+    assert unharmed(claude)
+
+
+async def test_records_of_a_stopped_sidecar_are_carried_by_another(
+    start: Start, connect: Callable[..., Agent], claude: StrictClaude
+) -> None:
+    first = await start()
+    agent = connect(first)
+    for number in range(3):
+        await agent.good(f"Go on, {number}.")
+    await first.stop()
+    second = await start(first.config, pod="another")
+    await second.services.archiver.sweep()
+
+    assert not (await second.item(agent.session)).pending
+    prefix = f"{second.config.tenant}/"
+    found = [key async for key in second.services.archiver._records.keys(prefix)]
+    assert len(found) == 3
+
+
+async def test_two_sidecars_share_a_session(start: Start, connect: Callable[..., Agent], claude: StrictClaude) -> None:
+    first = await start()
+    second = await start(first.config, pod="another")
+    agent = connect(first)
+    for number in range(4):
+        agent.url = (first, second)[number % 2].url
+        answer = await agent.good(f"Go on, {number}.")
+        assert answer.receipt["turn"] == str(number + 1)
+    assert answer.receipt["tier"] == "hot"
+    assert unharmed(claude)
+
+
+async def test_state_tier_without_tables_is_said_to_be_so(configure: Configure, database: str) -> None:
+    """A request to a store whose tables are missing is refused and says so, and the sidecar stays up."""
+    sidecar = Sidecar(configure(postgres=database))
+    await sidecar.start(LOOPBACK, LOOPBACK)
+    try:
+        with pytest.raises(StoreUnavailable, match="run the migrations"):
+            await sidecar.services.state.ping()
+    finally:
+        await sidecar.stop(1)
+
+
+async def test_port_that_is_taken_is_an_error_and_leaves_nothing_open(configure: Configure, stand: Stand) -> None:
+    sidecar = Sidecar(configure())
+
+    with pytest.raises(OSError, match="address already in use"):
+        await sidecar.start(LOOPBACK, stand.sidecar.admin_address)
+
+    await sidecar.stop(1)
+
+
+# -------------------------------------------------------------------------------------------------------- DynamoDB and S3
+
+
+@pytest.fixture
+async def aws(configure: Configure, start: Start, ministack: Ministack) -> Stand:
+    """A sidecar on DynamoDB and S3."""
+    access = AwsConfig(region=REGION, endpoint=ministack.url)
+    table = DynamoDbState(table=new_table(ministack), aws=access)
+    bucket = S3Archive(bucket=new_bucket(ministack), path_style=True, aws=access)
+    config = configure({"regions": [REGION], "state": {"timeout": "30s"}, "archive": {"timeout": "30s"}})
+    assert isinstance(config.state, PostgresStore)
+    return await start(config.model_copy(update={"state": table, "archive": bucket}))
+
+
+async def test_conversation_on_dynamodb_and_s3(aws: Stand, connect: Callable[..., Agent], claude: StrictClaude) -> None:
+    agent = connect(aws)
+    big = f"{uuid4().hex} " * 10_000
+    claude.script(Reply(blocks=[todos("book the hall")]))
+    step = await agent.good("The word is heliotrope. Plan the party.")
+    claude.script("I see.")
+    await agent.results(step, big)
+    third = await agent.good("Which hall?")
+    await aws.settled()
+    await aws.forget_hot()
+    told = await agent.fresh().good("What is the word?")
+    repeated = agent.fresh(messages=[], stream=False)
+    await aws.acknowledged(agent.session)
+    await aws.forget_hot()
+    again = await repeated.send(messages=[{"role": "user", "content": "What is the word?"}])
+    # Records reach the bucket, and the item forgets them.
+    await aws.services.archiver.drain()
+    while (await aws.item(agent.session)).pending:
+        await aws.services.archiver.sweep()
+
+    assert (third.receipt["tier"], told.receipt["tier"]) == ("hot", "state")
+    assert "heliotrope" in told.text
+    assert (again.commit, again.text) == ("repeated", told.text)
+    assert await aws.sub_tasks(agent.session) == ["book the hall"]
+    assert "book the hall" in "".join(injections(claude.requests[2].messages))
+    records = await aws.records(agent.session, export=True)
+    assert [record["seq"] for record in records] == [1, 2, 3, 4]
+    assert records[1]["payload"]["messages"][0]["content"][0]["content"] == big
+    assert len((await aws.stored(agent.session)).body) < 50_000
+    assert unharmed(claude)
+
+
+async def test_failure_and_subagents_on_dynamodb(
+    aws: Stand, connect: Callable[..., Agent], claude: StrictClaude
+) -> None:
+    agent = connect(aws)
+    claude.script(Reply(fault="no_message_stop"))
+    assert (await agent.send(messages=QUESTION)).cut
+    await agent.good("Go.")
+    sub = agent.fresh(headers={"x-claude-code-agent-id": "a1"})
+    claude.script(Reply(blocks=[todos("look into it")]))
+    await sub.results(await sub.good("You are a subagent."))
+    await aws.settled()
+
+    assert await aws.turn(agent.session) == 1
+    assert await aws.sub_tasks(agent.session) == ["look into it"]
+    await aws.remember(agent.session, {"extracted_context": {"a": 1}})
+    assert (await agent.good("Go on.")).receipt["turn"] == "2"
+    assert unharmed(claude)
