@@ -60,10 +60,12 @@ class Filter(Protocol):
         pinned: Sequence[str] = (),
         never: Sequence[str] = (),
         said: Mapping[str, str] | None = None,
+        explain: bool = False,
     ) -> Selection:
         """Choose facts for ``query`` within ``budget_tokens``.
 
         ``pinned`` and ``never`` are JSON pointers of parts that always (in this order) or never go in; ``never`` wins.
-        ``said`` is what earlier injections say, pointer to value hash: the same value is not said again.
+        ``said`` is what earlier injections say, pointer to value hash: the same value is not said again. With ``explain``
+        the reasons are filled in, and what stayed out is listed.
         """
         ...

@@ -23,10 +23,12 @@ from math import log
 from agentmemory_sidecar.memory.filter import times
 from agentmemory_sidecar.memory.filter.facts import RawFact
 from agentmemory_sidecar.memory.filter.words import asked as words_asked
-from agentmemory_sidecar.memory.filter.words import content_stems
+from agentmemory_sidecar.memory.filter.words import content_stems, heard
 
 _SPEAKER = re.compile(r"([^\W\d_][\w.'-]{0,30}(?: [^\W\d_][\w.'-]{0,30})?): ")
 _NEWEST = re.compile(r"\b(latest|newest|most recent|recently|current(?:ly)?|now|last|still|today)\b", re.IGNORECASE)
+_NEWEST_WORDS = frozenset("latest newest most recently current currently now last still today".split())  # noqa: SIM905
+_QUESTIONS = frozenset({"when", "what", "which", "how"})
 _ASKS_NUMBER = re.compile(r"\bhow (?:many|much|often|old|big|large|far|tall)\b", re.IGNORECASE)
 _NUMBER = re.compile(
     r"\d|\b(?:two|three|four|five|six|seven|eight|nine|ten|once|twice|dozen|hundred|thousand|couple)\b", re.IGNORECASE
@@ -204,7 +206,7 @@ class Index:
         return self._timed(query, self._surroundings(asked, scores, _best(scores, CANDIDATES, FLOOR)))
 
     def _words(self, asked: Sequence[str], scores: list[float]) -> None:
-        weights = self.weights
+        weights, text, where = self.weights, self.text.lists, self.where.lists
         for term, times_asked in Counter(asked).items():
             weight = 1 + log(times_asked)
             if term in self.speaker_stems:
@@ -213,12 +215,15 @@ class Index:
                 continue
             if term.isdigit():
                 weight *= 1.2
-            self.text.add(term, weight, scores)
-            if len(term) > 4:
-                self.text.add("^" + term[:5], weights.beginning * weight, scores)
-            self.where.add(term, weights.pointer * weight, scores)
+            if term in text:
+                self.text.add(term, weight, scores)
+            if len(term) > 4 and (beginning := "^" + term[:5]) in text:
+                self.text.add(beginning, weights.beginning * weight, scores)
+            if term in where:
+                self.where.add(term, weights.pointer * weight, scores)
         for a, b in pairwise(asked):
-            self.text.add(f"{a} {b}", weights.pair, scores)
+            if a in text and b in text:
+                self.text.add(f"{a} {b}", weights.pair, scores)
 
     def _feedback(self, asked: Sequence[str], best: Sequence[int], scores: list[float]) -> None:
         weights = self.weights
@@ -268,8 +273,12 @@ class Index:
         weights = self.weights
         asked = list(times.dates(query))
         close: dict[times.When, float] = {}
-        when, number_asked = times.asks_when(query), _ASKS_NUMBER.search(query) is not None
-        newer = (weights.newest if _NEWEST.search(query) else weights.recency) / len(self.facts)
+        said = set(heard(query))
+        # A look at the words first: the expressions are slow, and most queries are no such question.
+        when = not said.isdisjoint(_QUESTIONS) and times.asks_when(query)
+        number_asked = "how" in said and _ASKS_NUMBER.search(query) is not None
+        newest = not said.isdisjoint(_NEWEST_WORDS) and _NEWEST.search(query) is not None
+        newer = (weights.newest if newest else weights.recency) / len(self.facts)
         for number, score in scores.items():
             factor = 1 + newer * number
             told = self.times[number]

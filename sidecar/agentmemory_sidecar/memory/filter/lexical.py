@@ -33,6 +33,12 @@ class _Prepared:
     costs: list[int]
     headings: list[int]
     """What the heading above each fact costs."""
+    parents: list[str]
+    places: list[str]
+    """Where each fact stands, the same for all elements of a list."""
+    pinned: list[int]
+    """Facts that go in first, in their order."""
+    cheapest: int
     state_tokens: int
 
 
@@ -52,16 +58,15 @@ class Lexical:
         pinned: Sequence[str] = (),
         never: Sequence[str] = (),
         said: Mapping[str, str] | None = None,
+        explain: bool = False,
     ) -> Selection:
         prepared = self._prepare(state, tuple(pinned), tuple(never))
-        budget = _Budget(prepared, budget_tokens - _FRAME, _said(said or {}))
-        for outer in pinned:
-            for number, fact in enumerate(prepared.facts):
-                if ptr.covers(outer, fact.pointer):
-                    budget.pin(number)
-        if not budget.truncated:
+        budget = _Budget(prepared, budget_tokens - _FRAME, _said(said or {}), explain=explain)
+        for number in prepared.pinned:
+            budget.pin(number)
+        if not budget.truncated and not budget.full:
             fill(prepared.index, _shortened(query), prepared.costs, budget.take)
-        facts = budget.chosen(lambda number: prepared.index.found_by(number, query))
+        facts = budget.chosen((lambda number: prepared.index.found_by(number, query)) if explain else None)
         tokens = budget.used + _FRAME if facts else 0
         return Selection(facts, tuple(budget.dropped[:LISTED]), tokens, prepared.state_tokens, budget.truncated)
 
@@ -70,7 +75,7 @@ class Lexical:
         key = (data, pinned, never)
         prepared = self._kept.get(key)
         if prepared is None:
-            prepared = self._kept[key] = _build(facts_of(state, pinned, never), estimate(data), self._weights)
+            prepared = self._kept[key] = _build(facts_of(state, pinned, never), pinned, estimate(data), self._weights)
             total = sum(len(kept.facts) for kept in self._kept.values())
             while len(self._kept) > 1 and total > KEPT_FACTS:
                 total -= len(self._kept.popitem(last=False)[1].facts)
@@ -78,9 +83,9 @@ class Lexical:
         return prepared
 
 
-def fill(index: Index, query: str, costs: Sequence[int], take: Callable[[int, float, str], bool]) -> None:
+def fill(index: Index, query: str, costs: Sequence[int], take: Callable[[int, float, str], bool | None]) -> None:
     """Offer facts in order of worth, with ``duplicate`` for one that says word for word what a taken one says. ``take``
-    tells whether it took the fact; what does not fit leaves room for smaller ones behind it."""
+    tells whether it took the fact, or None to stop; what does not fit leaves room for smaller ones behind it."""
     scores = index.scores(query)
     taken: set[int] = set()
     misses = 0
@@ -89,7 +94,10 @@ def fill(index: Index, query: str, costs: Sequence[int], take: Callable[[int, fl
         if same in taken:
             take(number, scores[number], "duplicate")
             continue
-        if take(number, scores[number], ""):
+        took = take(number, scores[number], "")
+        if took is None:
+            return
+        if took:
             taken.add(same)
             continue
         misses += 1
@@ -100,10 +108,11 @@ def fill(index: Index, query: str, costs: Sequence[int], take: Callable[[int, fl
 class _Budget:
     """Takes facts while they fit."""
 
-    def __init__(self, prepared: _Prepared, tokens: int, said: set[tuple[str, str]]) -> None:
+    def __init__(self, prepared: _Prepared, tokens: int, said: set[tuple[str, str]], *, explain: bool) -> None:
         self._prepared = prepared
         self._left = tokens
         self._said = said
+        self._explain = explain
         self._facts: dict[int, Fact] = {}
         self._under: set[str] = set()
         self._pinned: list[int] = []
@@ -111,12 +120,17 @@ class _Budget:
         self.used = 0
         self.truncated = False
 
+    @property
+    def full(self) -> bool:
+        """Not even the smallest fact fits, and nobody asks why the others stay out."""
+        return self._left < self._prepared.cheapest and not self._explain
+
     def pin(self, number: int) -> None:
         """Take a pinned fact, cut to what is left if it must be."""
         fact = self._prepared.facts[number]
         if number in self._facts:
             return
-        if self._is_said(fact):
+        if self._is_said(number, fact):
             self._drop(fact, 0.0, "said")
             return
         cost = self._cost(number, fact)
@@ -129,12 +143,14 @@ class _Budget:
         self._pinned.append(number)
         self._put(number, _with(fact, 0.0, pinned=True), cost)
 
-    def take(self, number: int, score: float, why_not: str) -> bool:
-        """Take a fact by its score; False where it stays out."""
+    def take(self, number: int, score: float, why_not: str) -> bool | None:
+        """Take a fact by its score; False where it stays out, None where no other fits either."""
+        if self.full:
+            return None
         fact = self._prepared.facts[number]
         if number in self._facts:
             return False
-        if self._is_said(fact):
+        if self._is_said(number, fact):
             why_not = "said"
         cost = self._cost(number, fact)
         if not why_not and cost > self._left:
@@ -145,29 +161,31 @@ class _Budget:
         self._put(number, _with(fact, score), cost)
         return True
 
-    def chosen(self, found_by: Callable[[int], list[str]]) -> tuple[Fact, ...]:
+    def chosen(self, found_by: Callable[[int], list[str]] | None) -> tuple[Fact, ...]:
         """Pinned facts in their order, then the others in the state's, those of one parent together."""
         first: dict[str, int] = {}
+        parents = self._prepared.parents
         others = sorted(number for number in self._facts if not self._facts[number].pinned)
         for number in others:
-            first.setdefault(self._heading_key(self._facts[number]), number)
-        others.sort(key=lambda number: (first[self._heading_key(self._facts[number])], number))
-        facts = [_because(self._facts[number], "pinned") for number in self._pinned]
-        return (*facts, *(_because(self._facts[n], ", ".join(found_by(n)) or "its surroundings") for n in others))
+            first.setdefault(parents[number], number)
+        others.sort(key=lambda number: (first[parents[number]], number))
+        facts = [self._facts[number] for number in (*self._pinned, *others)]
+        if found_by is not None:
+            reasons = ["pinned"] * len(self._pinned)
+            reasons += [", ".join(found_by(number)) or "its surroundings" for number in others]
+            facts = [_because(fact, reason) for fact, reason in zip(facts, reasons, strict=True)]
+        return tuple(facts)
 
     def _cost(self, number: int, fact: Fact) -> int:
         # A heading may stand twice, among the pinned and among the others.
-        return fact.tokens + (0 if self._heading_key(fact) in self._under else self._prepared.headings[number])
-
-    def _heading_key(self, fact: Fact) -> str:
-        return fact.pointer.rpartition("/")[0]
+        return fact.tokens + (0 if self._prepared.parents[number] in self._under else self._prepared.headings[number])
 
     def _put(self, number: int, fact: Fact, cost: int) -> None:
         self._facts[number] = fact
         self._left -= cost
         self.used += cost
         if not fact.pinned:
-            self._under.add(self._heading_key(fact))
+            self._under.add(self._prepared.parents[number])
 
     def _cut(self, number: int, fact: Fact) -> tuple[Fact, int]:
         """As much of the text as fits."""
@@ -182,20 +200,33 @@ class _Budget:
         cut = _with(fact, 0.0, text=fact.text[:low] + "…" if low else "")
         return cut, estimate(entry_line(cut.pointer, cut.text)) + self._prepared.headings[number]
 
-    def _is_said(self, fact: Fact) -> bool:
-        return (_place(fact.pointer), fact.hash) in self._said
+    def _is_said(self, number: int, fact: Fact) -> bool:
+        return (self._prepared.places[number], fact.hash) in self._said
 
     def _drop(self, fact: Fact, score: float, reason: str) -> None:
-        self.dropped.append(Dropped(fact.pointer, fact.tokens, round(score, 4), reason))
+        if self._explain:
+            self.dropped.append(Dropped(fact.pointer, fact.tokens, round(score, 4), reason))
 
 
-def _build(raw: list[RawFact], state_tokens: int, weights: Weights) -> _Prepared:
+def _build(raw: list[RawFact], pinned: Sequence[str], state_tokens: int, weights: Weights) -> _Prepared:
     facts, headings = [], []
     for one in raw:
         fact = Fact(one.pointer, one.text, one.hash)
         facts.append(_with(fact, 0.0, tokens=estimate(entry_line(fact.pointer, fact.text))))
         headings.append(estimate(heading_line(one.pointer.rpartition("/")[0])))
-    return _Prepared(Index(raw, weights), facts, [fact.tokens for fact in facts], headings, state_tokens)
+    costs = [fact.tokens for fact in facts]
+    first = [n for outer in pinned for n, fact in enumerate(facts) if ptr.covers(outer, fact.pointer)]
+    return _Prepared(
+        index=Index(raw, weights),
+        facts=facts,
+        costs=costs,
+        headings=headings,
+        parents=[fact.pointer.rpartition("/")[0] for fact in facts],
+        places=[_place(fact.pointer) for fact in facts],
+        pinned=list(dict.fromkeys(first)),
+        cheapest=min(costs, default=0),
+        state_tokens=state_tokens,
+    )
 
 
 def _with(

@@ -21,5 +21,6 @@ class NoFilter:
         pinned: Sequence[str] = (),
         never: Sequence[str] = (),
         said: Mapping[str, str] | None = None,
+        explain: bool = False,
     ) -> Selection:
         return Selection(state_tokens=estimate(msgspec.json.encode(state)))

@@ -121,6 +121,12 @@ def content_stems(text: str) -> list[str]:
 
 
 @lru_cache(maxsize=32)
+def heard(query: str) -> tuple[str, ...]:
+    """A query's words. Remembered, with their stems: one choice asks for them several times."""
+    return tuple(words(query))
+
+
+@lru_cache(maxsize=32)
 def asked(query: str) -> tuple[tuple[str, str], ...]:
-    """A query's words that mean something, each with its stem. Remembered: one choice asks for it several times."""
-    return tuple((word, stem(word)) for word in words(query) if (word not in STOP and len(word) > 1) or word.isdigit())
+    """A query's words that mean something, each with its stem."""
+    return tuple((word, stem(word)) for word in heard(query) if (word not in STOP and len(word) > 1) or word.isdigit())

@@ -29,7 +29,7 @@ def pointers(selection: Selection) -> list[str]:
 
 
 def select(query, budget=400, **more):
-    return Lexical().select(STATE, query, budget, **more)
+    return Lexical().select(STATE, query, budget, explain=True, **more)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_an_element_that_moved_in_its_list_counts_as_said():
 
 def test_pinned_facts_beyond_the_budget_are_cut_and_reported():
     state = {"a": {"goal": "word " * 200, "next": "more"}}
-    found = Lexical().select(state, "next", 60, pinned=["/a/goal", "/a/next"])
+    found = Lexical().select(state, "next", 60, pinned=["/a/goal", "/a/next"], explain=True)
     assert found.truncated
     assert pointers(found) == ["/a/goal"]
     assert found.facts[0].text.endswith("…")
@@ -100,7 +100,7 @@ def test_a_query_with_nothing_to_go_by_gets_only_what_is_pinned():
 
 def test_the_same_words_twice_are_said_once():
     state = {"x": {"l": ["The red door is locked", "the red  door is locked", "The blue door is open"]}}
-    found = Lexical().select(state, "which door", 300)
+    found = Lexical().select(state, "which door", 300, explain=True)
     assert len(found.facts) == 2
     assert [dropped.reason for dropped in found.dropped] == ["duplicate"]
 
