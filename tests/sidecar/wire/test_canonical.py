@@ -17,7 +17,13 @@ def tool_result(content, **more):
 # What the API does not compare (facts on preserved thinking, and runs with LangChain and LiteLLM).
 SAME = [
     (USER, {"role": "user", "content": [{"type": "text", "text": "What is it?"}]}),
-    (USER, {"content": [{"text": "  What is it?\n", "type": "text", "cache_control": {"type": "ephemeral"}}], "role": "user"}),
+    (
+        USER,
+        {
+            "content": [{"text": "  What is it?\n", "type": "text", "cache_control": {"type": "ephemeral"}}],
+            "role": "user",
+        },
+    ),
     (USER, {"role": "user", "content": [{"type": "text", "text": "What is it?", "citations": None}]}),
     (USER, {"role": "user", "content": [{"type": "text", "text": "What is it?"}, {"type": "text", "text": "\n "}]}),
     (tool_result("42"), tool_result([{"type": "text", "text": "42", "cache_control": {"type": "ephemeral"}}])),
@@ -68,5 +74,7 @@ def test_an_empty_message_leaves_the_mark():
 
 
 def test_system_prompts_compare_like_messages():
-    assert digest("You help.") == digest([{"type": "text", "text": "You help.", "cache_control": {"type": "ephemeral"}}])
+    assert digest("You help.") == digest(
+        [{"type": "text", "text": "You help.", "cache_control": {"type": "ephemeral"}}]
+    )
     assert digest("You help.") != digest("You do not help.")
