@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from urllib.parse import quote
 
 import click
 
@@ -54,7 +55,7 @@ def client_environment(url: str, session: str, config: SidecarConfig, present: M
         before = present.get("ANTHROPIC_CUSTOM_HEADERS", "")
         variables["ANTHROPIC_CUSTOM_HEADERS"] = f"{before}\n{header}".strip()
     elif session:
-        variables["ANTHROPIC_BASE_URL"] = variables["ANTHROPIC_API_URL"] = f"{url}/s/{session}"
+        variables["ANTHROPIC_BASE_URL"] = variables["ANTHROPIC_API_URL"] = f"{url}/s/{quote(session, safe='')}"
     return variables
 
 
