@@ -23,7 +23,7 @@ run: $(READY) ## a conversation that survives kills, then a sidecar that keeps s
 
 test: $(READY) ## all tests against real stores and real clients (ARGS for pytest)
 	@bash tests/prepare
-	@. .venvs/tests.env && $(BIN)/python -m pytest $(ARGS)
+	@. .venvs/tests.env && $(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
 
 lint: $(READY) ## ruff, mypy, import contracts, generated files
 	$(BIN)/ruff check .
