@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from agentmemory_sidecar.archive.record import hash_of
-from agentmemory_sidecar.memory.item import Item, Outgoing, pack, unpack
+from agentmemory_sidecar.memory.item import Item, Outgoing, UnknownFormat, pack, unpack
 from agentmemory_sidecar.stores.protocols import (
     AlreadyWritten,
     Conversation,
@@ -126,7 +126,10 @@ class Archiver:
         waiting = await self._state.pending(self._tenant)
         for conversation in waiting:
             if conversation not in self._busy:
-                await self._settle(conversation)
+                try:
+                    await self._settle(conversation)
+                except UnknownFormat as error:
+                    log.warning("left to a newer sidecar: %s", error)
         return len(waiting)
 
     async def _settle(self, conversation: Conversation) -> None:

@@ -21,6 +21,7 @@ def extract(value: Any, threshold: int, store: Callable[[str], str]) -> Any:
     """The same value with each string over ``threshold`` (bytes of UTF-8) replaced by a link.
 
     ``store`` takes the string and returns its blob's key. What holds no big string is returned as it is, not copied.
+    A tuple is a list (``msgspec.to_builtins`` leaves them).
     """
     if isinstance(value, str):
         # Four bytes a character at the most: short strings need no encoding to be measured.
@@ -30,7 +31,7 @@ def extract(value: Any, threshold: int, store: Callable[[str], str]) -> Any:
     if isinstance(value, dict):
         changed = {k: new for k, v in value.items() if (new := extract(v, threshold, store)) is not v}
         return {**value, **changed} if changed else value
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         elements = [extract(v, threshold, store) for v in value]
         return elements if any(a is not b for a, b in zip(elements, value, strict=True)) else value
     return value
@@ -42,7 +43,7 @@ def keys(value: Any) -> set[str]:
         return {str(value[LINK].get("key", ""))}
     if isinstance(value, dict):
         return set().union(*(keys(v) for v in value.values()))
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return set().union(*(keys(v) for v in value))
     return set()
 
@@ -53,6 +54,6 @@ def resolve(value: Any, blobs: Mapping[str, str]) -> Any:
         return blobs.get(str(value[LINK].get("key", "")), value)
     if isinstance(value, dict):
         return {k: resolve(v, blobs) for k, v in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [resolve(v, blobs) for v in value]
     return value

@@ -97,7 +97,8 @@ def _apply_patch(
     if not patch.operations:
         return patch
     if not finished.question.is_root:
-        build.add_patch_for_session(item, encode_patch(patch))
+        whole = build.linked(msgspec.to_builtins(patch), threshold, finished.drafts)
+        build.add_patch_for_session(item, msgspec.json.encode(whole))
         return patch
 
     def state_of(one: Item) -> dict[str, Any]:

@@ -5,10 +5,9 @@ mark for each source, and the mark rises in the same conditional write that chan
 """
 
 import asyncio
-from collections.abc import Sequence
 
-from agentmemory_sidecar.memory.item import Item, OutgoingPatch, pack, unpack
-from agentmemory_sidecar.memory.state import apply, decode_patch, empty, from_json, to_json
+from agentmemory_sidecar.memory.item import Conflict, Item, pack, unpack
+from agentmemory_sidecar.memory.state import PatchError, apply, decode_patch, empty, from_json, to_json
 from agentmemory_sidecar.metrics import Metrics
 from agentmemory_sidecar.resource.config import SidecarConfig
 from agentmemory_sidecar.stores.protocols import (
@@ -33,35 +32,43 @@ class Patches:
     async def apply(self, source: Conversation) -> None:
         """Carry the source's patches to its session's item, then take them out of the source. Raises StoreUnavailable."""
         stored = await self._state.read(source)
-        waiting = unpack(stored.body).patches
-        if not waiting:
+        own = unpack(stored.body)
+        if not own.patches:
             return
         target = Conversation(source.tenant, source.session, ROOT)
         for attempt in range(TRIES):
             try:
-                await self._to(target, source, waiting)
+                await self._to(target, source, own)
                 break
             except StaleWrite:
                 await asyncio.sleep(0.01 * attempt)
         else:
             raise StoreUnavailable("state", "the session's item kept changing", definite=True)
-        await self._clear(source, waiting[-1].seq)
+        await self._clear(source, own.patches[-1].seq)
 
-    async def _to(self, target: Conversation, source: Conversation, waiting: Sequence[OutgoingPatch]) -> None:
+    async def _to(self, target: Conversation, source: Conversation, own: Item) -> None:
         stored = await self._state.read(target)
         item = unpack(stored.body)
         mark = item.applied.get(source.agent, 0)
-        due = [patch for patch in waiting if patch.seq > mark]
+        due = [patch for patch in own.patches if patch.seq > mark]
         if not due:
             return
         state = from_json(item.state, region=self._config.region) if item.state else None
         if state is None:
             state = empty(item.user, self._config.schema_version)
+        kept: list[Conflict] = []
         for patch in due:
-            state = apply(state, decode_patch(patch.patch))
+            try:
+                state = apply(state, decode_patch(patch.patch))
+            except PatchError:
+                # It was made for a state that has become another: somebody has to look at it.
+                kept.append(Conflict(source.agent, stored.versions.version + 1, patch.patch))
         item.state = to_json(state)
+        item.conflicts = [*item.conflicts, *kept]
+        item.subject = item.subject or own.subject
         item.applied = {**item.applied, source.agent: due[-1].seq}
         await self._write(target, item, stored.versions)
+        self._metrics.conflicts.inc(len(kept))
         await self._drop(target)
 
     async def _clear(self, source: Conversation, up_to: int) -> None:
