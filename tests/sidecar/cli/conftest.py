@@ -43,7 +43,7 @@ def run(tmp_path: Path) -> Run:
     """``run("session", "list", …)``: a whole command, on a machine without any sidecar unless ``home`` says other."""
 
     def call(*arguments: str | Path, env: Mapping[str, str] | None = None) -> Ran:
-        variables = os.environ | {"AGENTMEMORY_HOME": str(tmp_path / "home")} | (env or {})
+        variables = {**os.environ, "AGENTMEMORY_HOME": str(tmp_path / "home"), **(env or {})}
         done = subprocess.run(
             [*PROGRAM, *map(str, arguments)], capture_output=True, text=True, env=variables, timeout=300, check=False
         )

@@ -1,7 +1,6 @@
 """``agentmemory session``: tables for people, JSON for programs."""
 
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ BIG = "A long story. " * 20_000
 
 
 @pytest.fixture
-async def session(laptop: Laptop, claude_process: ClaudeProcess) -> AsyncIterator[str]:
+async def session(laptop: Laptop, claude_process: ClaudeProcess) -> str:
     """A session of two steps, with a to-do list and a big tool result."""
     agent = Agent(laptop.url, session="party/1 ü", headers={"X-Agent-Session": "party/1 ü"})
     await claude_process.script({"blocks": [todos("book the hall")]}, "I see.")
@@ -22,7 +21,7 @@ async def session(laptop: Laptop, claude_process: ClaudeProcess) -> AsyncIterato
     agent.headers = {"X-Agent-Session": ""}
     async with agent.http:
         await agent.results(await agent.good("Plan the party."), BIG)
-    yield agent.session
+    return agent.session
 
 
 def rows(table: str) -> list[list[str]]:
