@@ -9,6 +9,10 @@ import pytest
 from agentmemory_sidecar.archive.keys import KeyUnavailable, LocalKeyStore
 
 
+def files(directory: Path, suffix: str = "") -> list[Path]:
+    return [file for file in directory.iterdir() if file.name.endswith(suffix)]
+
+
 async def test_each_subject_of_each_tenant_has_its_own(tmp_path: Path) -> None:
     store = LocalKeyStore(tmp_path / "keys")
 
@@ -34,7 +38,7 @@ async def test_key_that_was_never_made_is_not_found(tmp_path: Path) -> None:
 
     assert await store.find("t", "nobody", 1) is None
     assert await store.find("t", "a", 2) is None
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(files(tmp_path)) == 2
 
 
 async def test_files_are_the_owners_and_hold_no_key_in_clear(tmp_path: Path) -> None:
@@ -42,7 +46,7 @@ async def test_files_are_the_owners_and_hold_no_key_in_clear(tmp_path: Path) -> 
     key = await LocalKeyStore(directory).key("t", "a")
 
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
-    for file in directory.iterdir():
+    for file in files(directory):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         assert key.secret not in file.read_bytes()
 
@@ -50,7 +54,7 @@ async def test_files_are_the_owners_and_hold_no_key_in_clear(tmp_path: Path) -> 
 @pytest.mark.parametrize("damage", ["rubbish", '{"subject":"a"}', "another master"])
 async def test_damaged_store_gives_no_key_and_makes_no_other(tmp_path: Path, damage: str) -> None:
     await LocalKeyStore(tmp_path).key("t", "a")
-    (wrapped,) = tmp_path.glob("*.json")
+    (wrapped,) = files(tmp_path, ".json")
     if damage == "another master":
         (tmp_path / "master.key").write_bytes(b"m" * 32)
     else:
@@ -65,9 +69,9 @@ async def test_damaged_store_gives_no_key_and_makes_no_other(tmp_path: Path, dam
 async def test_key_of_another_subject_in_its_place_is_no_key(tmp_path: Path) -> None:
     store = LocalKeyStore(tmp_path)
     await store.key("t", "a")
-    (first,) = tmp_path.glob("*.json")
+    (first,) = files(tmp_path, ".json")
     await store.key("t", "b")
-    second = next(file for file in tmp_path.glob("*.json") if file != first)
+    second = next(file for file in files(tmp_path, ".json") if file != first)
     second.write_bytes(first.read_bytes())
 
     with pytest.raises(KeyUnavailable):

@@ -62,7 +62,7 @@ def test_newest_replies_and_openings_are_kept() -> None:
     assert item.mark_of_reply("m299") == "mark299"
     assert item.mark_of_reply(f"m{300 - KEPT_REPLIES}") == f"mark{300 - KEPT_REPLIES}"
     assert item.mark_of_reply("m1") == ""
-    older = [reply for reply in item.replies[:-KEPT_REPLIES]]
+    older = item.replies[:-KEPT_REPLIES]
     assert len(older) == KEPT_OPENINGS
     assert all(reply.opening for reply in older)
     assert [reply.id for reply in item.replies] == sorted(
