@@ -53,7 +53,7 @@ class HttpResponse:
             body = await self._response.read()
             return self._decoder.decompress(body) if self._decoder else body
         except _BROKEN as error:
-            raise failure(error, self._idle_s) from error
+            raise failure(error, self._idle_s, answered=True) from error
 
 
 def failure(error: BaseException, idle_s: float, *, answered: bool = False) -> UpstreamFailed:
