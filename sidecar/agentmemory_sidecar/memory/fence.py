@@ -41,6 +41,8 @@ def entry_line(pointer: str, text: str) -> str:
 
 def safe(text: str) -> str:
     """Content on one line, without unseen characters, that cannot open or close a fence."""
+    if text.isascii() and text.isprintable() and "<" not in text:
+        return text  # nothing that the expressions below look for, and most texts have nothing
     text = _HIDDEN.sub("", text)
     text = _CONTROL.sub(lambda match: " ⏎ " if "\n" in match[0] else " ", text)
     return _FENCE_NAME.sub(r"\\u003c", text)

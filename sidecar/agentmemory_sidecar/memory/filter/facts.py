@@ -1,8 +1,7 @@
 """The state as facts: what can go into a prompt, or stay out of it, by itself."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import msgspec
@@ -23,8 +22,7 @@ _SKIPPED = ("/metadata",)
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
-@dataclass(frozen=True, slots=True)
-class RawFact:
+class RawFact(msgspec.Struct, frozen=True):
     """A fact before anybody asked for it."""
 
     pointer: str
@@ -43,8 +41,9 @@ class RawFact:
 
 def facts_of(state: Mapping[str, Any], pinned: Sequence[str] = (), never: Sequence[str] = ()) -> list[RawFact]:
     """All facts in the state's own order. A part that is pinned or never told is not mixed with others."""
-    closed = (*_SKIPPED, *never)
-    return list(_walk("", state, closed, (*closed, *pinned)))
+    found: list[RawFact] = []
+    _walk("", state, {*_SKIPPED, *never}, (*_SKIPPED, *never, *pinned), found)
+    return found
 
 
 def value_hash(value: Any) -> str:
@@ -52,24 +51,24 @@ def value_hash(value: Any) -> str:
     return hashlib.blake2b(_encode(value), digest_size=8).hexdigest()
 
 
-def _walk(place: str, value: Any, closed: Sequence[str], apart: Sequence[str]) -> Iterator[RawFact]:
-    if any(ptr.covers(outer, place) for outer in closed):
+def _walk(place: str, value: Any, closed: Set[str], apart: Sequence[str], found: list[RawFact]) -> None:
+    if place in closed:  # what lies inside is not come to
         return
     if isinstance(value, dict) and not links.is_link(value):
         if _is_record(place, value) and not any(ptr.covers(place, inner) and inner != place for inner in apart):
             record = _record(place, value)
             if record.text.strip():
-                yield record
+                found.append(record)
             return
         for name, inner in value.items():
-            yield from _walk(ptr.join(place, name), inner, closed, apart)
+            _walk(ptr.join(place, name), inner, closed, apart, found)
     elif isinstance(value, list):
         for at, inner in enumerate(value):
-            yield from _walk(f"{place}/{at}", inner, closed, apart)
+            _walk(f"{place}/{at}", inner, closed, apart, found)
     elif value is not None and value != "":
         text = _shown(value)
         if text.strip():
-            yield RawFact(place, _cut(text), value_hash(value), "", text if len(text) > TEXT_LIMIT else "")
+            found.append(RawFact(place, _cut(text), value_hash(value), "", text if len(text) > TEXT_LIMIT else ""))
 
 
 def _is_record(place: str, value: dict[str, Any]) -> bool:

@@ -14,7 +14,7 @@ A fact's score has these parts:
 import heapq
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -87,8 +87,11 @@ WEIGHTS = Weights()
 class Postings:
     """One field's terms: which documents have them, and how much each is worth."""
 
-    def __init__(self, documents: Sequence[Mapping[str, int]], k1: float, b: float) -> None:
-        lengths = [sum(document.values()) for document in documents]
+    def __init__(
+        self, documents: Sequence[Mapping[str, int]], k1: float, b: float, lengths: Sequence[int] | None = None
+    ) -> None:
+        """``lengths`` are how many terms each document has, where that is known."""
+        lengths = lengths or [sum(document.values()) for document in documents]
         average = (sum(lengths) / len(lengths) if lengths else 1.0) or 1.0
         self.count = len(documents)
         lists: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
@@ -121,9 +124,16 @@ class Postings:
 
 
 @lru_cache(maxsize=8_192)
-def _read(text: str, start: int) -> tuple[list[str], frozenset[str], dict[str, int]]:
-    """The stems of a text from ``start`` on, their set, and how often each term stands in it: stems, pairs of them, and
-    beginnings of the long ones.
+def _seen(text: str) -> tuple[str, bool, str]:
+    """Who seems to speak in a text, whether it asks something, and its words for telling whether another says the same."""
+    match = _SPEAKER.match(text)
+    return match[1] if match else "", text.rstrip().endswith("?"), " ".join(text.lower().split())
+
+
+@lru_cache(maxsize=8_192)
+def _read(text: str, start: int) -> tuple[frozenset[str], dict[str, int], int]:
+    """The stems of a text from ``start`` on, how often each term stands in it (stems, pairs of them, and beginnings of the
+    long ones), and how many terms that are.
 
     Remembered: most facts of a state are those of the version before it.
     """
@@ -132,7 +142,7 @@ def _read(text: str, start: int) -> tuple[list[str], frozenset[str], dict[str, i
     bag.update(f"{a} {b}" for a, b in pairwise(stems))
     terms = frozenset(stems)
     bag.update("^" + term[:5] for term in terms if len(term) > 5)
-    return stems, terms, dict(bag)
+    return terms, dict(bag), sum(bag.values())
 
 
 @lru_cache(maxsize=8_192)
@@ -157,13 +167,14 @@ class Index:
         self.facts = facts
         self.weights = weights
         texts = [fact.searched for fact in facts]
-        self.speakers = _speakers(texts)
+        seen = [_seen(text) for text in texts]
+        self.speakers = _speakers(name for name, _, _ in seen)
         self.times = [times.when(fact.time) if fact.time else None for fact in facts]
         self.texts = texts
-        self.asks = [text.rstrip().endswith("?") for text in texts]
+        self.asks = [asks for _, asks, _ in seen]
         lists = [_list_of(fact.pointer) for fact in facts]
         self.group, groups = _groups(lists, [fact.time for fact in facts], self.times)
-        speakers = [match[1] if (match := _SPEAKER.match(text)) and match[1] in self.speakers else "" for text in texts]
+        speakers = [name if name in self.speakers else "" for name, _, _ in seen]
         self.near = [
             0.0 if at == 0 or lists[at] != lists[at - 1]
             else 1.0 if (facts[at].time and facts[at].time == facts[at - 1].time) or (speakers[at] and speakers[at - 1])
@@ -171,25 +182,25 @@ class Index:
             for at in range(len(facts))
         ] + [0.0, 0.0]  # fmt: skip
         numbers: dict[str, int] = {}
-        self.same_text = [numbers.setdefault(" ".join(text.lower().split()), len(numbers)) for text in texts]
+        self.same_text = [numbers.setdefault(plain, len(numbers)) for _, _, plain in seen]
         """Facts with one number here say the same, word for word."""
 
-        self.stems: list[list[str]] = []
         self.terms: list[frozenset[str]] = []
         said_by: list[Mapping[str, int]] = []
         bags: list[Mapping[str, int]] = []
+        lengths: list[int] = []
         in_groups: list[defaultdict[str, int]] = [defaultdict(int) for _ in range(groups)]
         nobody: Mapping[str, int] = {}
         for at, (text, speaker) in enumerate(zip(texts, speakers, strict=True)):
-            stems, terms, bag = _read(text, len(speaker) + 1 if speaker else 0)
+            terms, bag, length = _read(text, len(speaker) + 1 if speaker else 0)
             group = in_groups[self.group[at]]
             for term in terms:
                 group[term] += 1
-            self.stems.append(stems)
             self.terms.append(terms)
             bags.append(bag)
+            lengths.append(length)
             said_by.append(Counter(content_stems(speaker)) if speaker else nobody)
-        self.text = Postings(bags, weights.k1, weights.b)
+        self.text = Postings(bags, weights.k1, weights.b, lengths)
         self.by = Postings(said_by, weights.k1, 0.0)
         self.where = Postings([_pointer_terms(_named(fact.pointer)) for fact in facts], weights.k1, 0.3)
         self.whole = Postings(in_groups, 1.2, 0.5)
@@ -229,19 +240,23 @@ class Index:
         weights = self.weights
         if not best or not weights.feedback:
             return
-        worth: defaultdict[str, float] = defaultdict(float)
-        counts: Counter[str] = Counter()
+        worth: dict[str, float] = {}
+        again: set[str] = set()
         for number in best:
+            part = scores[number] / scores[best[0]]
             for term in self.terms[number]:
-                worth[term] += scores[number] / scores[best[0]]
-                counts[term] += 1
-        known = set(asked) | self.speaker_stems
+                if term in worth:
+                    worth[term] += part
+                    again.add(term)
+                else:
+                    worth[term] = part
         shared = [
-            (value * self.text.idf(term), term)
-            for term, value in worth.items()
-            if counts[term] > 1 and term not in known and self.text.share(term) < RARE
+            (worth[term] * self.text.idf(term), term)
+            for term in again.difference(asked, self.speaker_stems)
+            if self.text.share(term) < RARE
         ]
-        found = heapq.nlargest(FEEDBACK_TERMS, shared)
+        shared.sort(reverse=True)
+        found = shared[:FEEDBACK_TERMS]
         for value, term in found:
             self.text.add(term, weights.feedback * value / found[0][0], scores)
 
@@ -279,6 +294,8 @@ class Index:
         number_asked = "how" in said and _ASKS_NUMBER.search(query) is not None
         newest = not said.isdisjoint(_NEWEST_WORDS) and _NEWEST.search(query) is not None
         newer = (weights.newest if newest else weights.recency) / len(self.facts)
+        if not asked and not when and not number_asked:
+            return {number: score * (1 + newer * number) for number, score in scores.items()}
         for number, score in scores.items():
             factor = 1 + newer * number
             told = self.times[number]
@@ -295,7 +312,8 @@ class Index:
         """Facts in the order in which a budget should take them: by score, dear ones later, and later too what repeats those
         before it (beyond the words that were asked for). A fact counts as said once it was given out."""
         weights = self.weights
-        heap = [(-score / max(costs[number], 8) ** weights.density, -number, False) for number, score in scores.items()]
+        density = weights.density
+        heap = [(-score / max(costs[number], 8) ** density, -number, False) for number, score in scores.items()]
         heapq.heapify(heap)
         skipped = {term for _, term in words_asked(query)} | self.speaker_stems
         said: set[str] = set()
@@ -324,10 +342,9 @@ def _best(scores: Sequence[float], count: int, share: float) -> list[int]:
     return found[:count]
 
 
-def _speakers(texts: Sequence[str]) -> set[str]:
+def _speakers(names: Iterable[str]) -> set[str]:
     """Names that begin several facts, as in a transcript."""
-    counts = Counter(match[1] for text in texts if (match := _SPEAKER.match(text)))
-    return {name for name, count in counts.items() if count >= 3}
+    return {name for name, count in Counter(names).items() if name and count >= 3}
 
 
 def _groups(parents: Sequence[str], labels: Sequence[str], told: Sequence[times.When | None]) -> tuple[list[int], int]:

@@ -20,8 +20,8 @@ _DATE = re.compile(
     + r"(?:,?\s+(?P<y4>\d{4}))?"
     r"|\b(?P<y5>(?:19|20)\d\d)\b"
 )  # fmt: skip
-_MAY_DATE = re.compile(r"\d|[A-Z](?:an|eb|ar|pr|ay|un|ul|ug|ep|ct|ov|ec)")
-"""What every date has. Most texts have none, and this is found out quickly."""
+_MAY_DATE = re.compile(r"\d{4}|[A-Z](?:an|eb|ar|pr|ay|un|ul|ug|ep|ct|ov|ec)")
+"""What every date has, a year or a month. Most texts have none, and this is found out quickly."""
 _ASKS_WHEN = re.compile(
     r"\b(when|what (?:time|day|date|month|year)|which (?:day|date|month|year)|how (?:long|recently))\b", re.I
 )
