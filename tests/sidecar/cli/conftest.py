@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from agentmemory_sidecar.cli.main import main
 from tests.claude.fixtures import ClaudeProcess
 
 QUICKSTART = Path(__file__).parents[3] / "examples" / "quickstart.yaml"
@@ -48,6 +49,22 @@ def run(tmp_path: Path) -> Run:
             [*PROGRAM, *map(str, arguments)], capture_output=True, text=True, env=variables, timeout=300, check=False
         )
         return Ran(done.returncode, done.stdout, done.stderr)
+
+    return call
+
+
+@pytest.fixture
+def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """The same for bad input, in this process: it ends before anything is started."""
+
+    def call(*arguments: str | Path, env: Mapping[str, str] | None = None) -> Ran:
+        for name, value in {"AGENTMEMORY_HOME": str(tmp_path / "home"), **(env or {})}.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "argv", ["agentmemory", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        out, err = capfd.readouterr()
+        return Ran(int(left.value.code or 0), out, err)
 
     return call
 

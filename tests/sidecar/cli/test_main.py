@@ -16,8 +16,8 @@ def test_help_lists_every_command(run: Run) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["nothing"], ["--nothing"], ["up", "--nothing"]], ids=" ".join)
-def test_what_is_unknown_is_one_line_and_exit_code_2(run: Run, arguments: list[str]) -> None:
-    assert "nothing" in run(*arguments).complaint
+def test_what_is_unknown_is_one_line_and_exit_code_2(refused: Run, arguments: list[str]) -> None:
+    assert "nothing" in refused(*arguments).complaint
 
 
 def test_version_is_the_distributions(run: Run) -> None:

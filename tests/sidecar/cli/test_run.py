@@ -66,8 +66,8 @@ def test_sidecar_is_started_and_stopped_with_the_command(
     ],
     ids=["none", "unknown"],
 )
-def test_bad_command_is_one_line_and_exit_code_2(laptop: Laptop, run: Run, arguments: list[str], says: str) -> None:
-    assert says in run("run", "-f", QUICKSTART, "--data", laptop.data, *arguments).complaint
+def test_bad_command_is_one_line_and_exit_code_2(laptop: Laptop, refused: Run, arguments: list[str], says: str) -> None:
+    assert says in refused("run", "-f", QUICKSTART, "--data", laptop.data, *arguments).complaint
 
 
 def test_session_without_a_header_goes_into_the_path(configure: Configure) -> None:

@@ -58,9 +58,10 @@ async def test_list_show_history_and_export(laptop: Laptop, run: Run, session: s
     assert BIG in [block["content"] for block in records[1]["payload"]["messages"][-1]["content"]]
 
 
-def test_unknown_session_is_bad_input(laptop: Laptop, run: Run) -> None:
-    for command in ("show", "history", "export"):
-        assert run("session", command, "nobody", "--data", laptop.data).complaint == "There is no such session."
+def test_unknown_session_is_bad_input(laptop: Laptop, run: Run, refused: Run) -> None:
+    assert run("session", "show", "nobody", "--data", laptop.data).complaint == "There is no such session."
+    for command in ("history", "export"):
+        assert refused("session", command, "nobody", "--data", laptop.data).complaint == "There is no such session."
 
 
 @pytest.mark.parametrize(
@@ -77,23 +78,23 @@ def test_unknown_session_is_bad_input(laptop: Laptop, run: Run) -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_bad_input_is_one_line_and_exit_code_2(run: Run, arguments: list[str], says: str) -> None:
-    assert says in run("session", *arguments).complaint
+def test_bad_input_is_one_line_and_exit_code_2(refused: Run, arguments: list[str], says: str) -> None:
+    assert says in refused("session", *arguments).complaint
 
 
-def test_sidecar_that_was_killed_is_not_found(run: Run, tmp_path: Path) -> None:
+def test_sidecar_that_was_killed_is_not_found(refused: Run, tmp_path: Path) -> None:
     gone = {"name": "x", "url": "http://127.0.0.1:1", "admin": "http://127.0.0.1:1", "token": "t", "pid": 2**22 - 1}
     (tmp_path / "sidecar.json").write_text(json.dumps(gone))
 
-    assert "no sidecar runs on" in run("session", "list", "--data", tmp_path).complaint
+    assert "no sidecar runs on" in refused("session", "list", "--data", tmp_path).complaint
 
 
-def test_several_sidecars_must_be_told_apart(laptop: Laptop, run: Run, tmp_path: Path) -> None:
+def test_several_sidecars_must_be_told_apart(laptop: Laptop, refused: Run, tmp_path: Path) -> None:
     home = tmp_path / "several"
     home.mkdir()
     for name in ("a", "b"):
         (home / name).symlink_to(laptop.data)
 
-    ran = run("session", "list", env={"AGENTMEMORY_HOME": str(home)})
+    ran = refused("session", "list", env={"AGENTMEMORY_HOME": str(home)})
 
     assert "several sidecars run here" in ran.complaint

@@ -1,14 +1,17 @@
 """``agentmemory up``: what it says, what it leaves behind, and what it does with bad input."""
 
+import asyncio
 import json
 import stat
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
 from tests.claude.fixtures import ClaudeProcess
 from tests.sidecar.agents import Agent
 from tests.sidecar.cli.conftest import QUICKSTART, Laptop, Run
+from tests.sidecar.stores.postgres.test_schema import execute
 
 GOOD = "apiVersion: agentmemory.io/v1alpha1\nkind: AgentMemory\nmetadata: {name: one}\nspec: {}\n"
 
@@ -57,14 +60,47 @@ def test_second_one_on_the_same_data_is_told_why_it_cannot(laptop: Laptop, run: 
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_bad_input_is_one_line_and_exit_code_2(run: Run, tmp_path: Path, arguments: list[str], says: str) -> None:
+def test_bad_input_is_one_line_and_exit_code_2(refused: Run, tmp_path: Path, arguments: list[str], says: str) -> None:
     (tmp_path / "empty.yaml").write_text("kind: Pod\n")
     (tmp_path / "typo.yaml").write_text(GOOD.replace("spec: {}", "spec: {sttae: {}}"))
     (tmp_path / "good.yaml").write_text(GOOD)
 
-    ran = run("up", *(tmp_path / one if one.endswith(".yaml") else one for one in arguments))
+    ran = refused("up", *(tmp_path / one if one.endswith(".yaml") else one for one in arguments))
 
     assert says in ran.complaint
+
+
+async def test_database_without_rights_is_one_line_and_exit_code_1(run: Run, tmp_path: Path, database: str) -> None:
+    await execute(database, "DO $$ BEGIN CREATE ROLE nobodys LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+    parts = urlsplit(database)
+    dsn = urlunsplit(parts._replace(netloc=parts.netloc.replace(parts.username or "", "nobodys", 1)))
+    redis, postgres = "{redis: {external: {urls: ['redis://127.0.0.1:1']}}}", f"{{postgres: {{dsn: '{dsn}'}}}}"
+    stores = f"{{ephemeral: {redis}, state: {postgres}, archive: {postgres}}}"
+    file = tmp_path / "postgres.yaml"
+    file.write_text(GOOD.replace("{}", stores))
+
+    ran = await asyncio.to_thread(run, "up", "-f", file, "--listen", "127.0.0.1:0", "--data", tmp_path / "data")
+
+    assert ran.code == 1
+    (line,) = [line for line in ran.err.splitlines() if "database" in line]
+    assert line.startswith("agentmemory: postgres: the tables cannot be made: permission denied for database")
+    assert "grant this role CREATE on the database" in line
+
+
+def test_certificates_that_are_none_are_one_line_and_exit_code_1(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("hunter2")
+    stores = (
+        "{upstream: {tls: {caFrom: {file: ca.pem}}}, ephemeral: {redis: {external: {urls: ['redis://127.0.0.1:1']}}},"
+        " state: {dynamodb: {table: abc, endpoint: 'https://127.0.0.1:1', tls: {caFrom: {file: ca.pem}}}},"
+        " archive: {s3: {bucketPrefix: abc}}}"
+    )
+    (tmp_path / "bad.yaml").write_text(GOOD.replace("{}", stores))
+
+    ran = run("up", "-f", tmp_path / "bad.yaml", "--listen", "127.0.0.1:0", "--data", tmp_path / "data")
+
+    assert (ran.code, ran.err.count("\n")) == (1, 1)
+    assert ran.err.startswith("agentmemory: spec.state.dynamodb.tls.caFrom: holds no certificates in PEM")
+    assert "hunter2" not in ran.err
 
 
 def test_port_that_is_taken_is_said(laptop: Laptop, run: Run, servers_directory: Path) -> None:

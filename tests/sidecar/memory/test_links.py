@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentmemory_sidecar.memory import links
@@ -22,6 +22,7 @@ class Store(dict[str, str]):
         return key
 
 
+@settings(max_examples=50)
 @given(VALUES, st.integers(0, 60))
 def test_what_is_taken_out_comes_back(value: Any, threshold: int) -> None:
     store = Store()
