@@ -53,7 +53,7 @@ def lexical(case: Case, weights: Weights = WEIGHTS) -> Keep:
             kept.append(number)
             return True
 
-        fill(index, query, costs, take)
+        fill(index, query, index.scores(query), costs, take)
         return kept
 
     return keep

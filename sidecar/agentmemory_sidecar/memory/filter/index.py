@@ -219,7 +219,7 @@ class Index:
     def _words(self, asked: Sequence[str], scores: list[float]) -> None:
         weights, text, where = self.weights, self.text.lists, self.where.lists
         for term, times_asked in Counter(asked).items():
-            weight = 1 + log(times_asked)
+            weight = 1 + log(times_asked) if times_asked > 1 else 1.0
             if term in self.speaker_stems:
                 self.by.add(term, weights.speaker * weight, scores)
                 self.text.add(term, weights.mention * weight, scores)
@@ -265,18 +265,20 @@ class Index:
         if not best:
             return {}
         result = {number: scores[number] for number in best}
+        nearness, asks, found = self.near, self.asks, result.get
         for number in best[:LENDERS]:
             score = scores[number]
-            if near := self.near[number + 1]:
-                gain = near * score * (weights.before + (weights.question if self.asks[number] else 0.0))
-                result[number + 1] = result.get(number + 1, 0.0) + gain
-                if near := self.near[number + 2]:
-                    result[number + 2] = result.get(number + 2, 0.0) + near * gain / 3
-            if near := self.near[number]:
-                result[number - 1] = result.get(number - 1, 0.0) + near * weights.after * score
+            if near := nearness[number + 1]:
+                gain = near * score * (weights.before + (weights.question if asks[number] else 0.0))
+                result[number + 1] = found(number + 1, 0.0) + gain
+                if near := nearness[number + 2]:
+                    result[number + 2] = found(number + 2, 0.0) + near * gain / 3
+            if near := nearness[number]:
+                result[number - 1] = found(number - 1, 0.0) + near * weights.after * score
         total = [0.0] * self.whole.count
         for term in set(asked) - self.speaker_stems:
-            self.whole.add(term, 1.0, total)
+            if term in self.whole.lists:
+                self.whole.add(term, 1.0, total)
         richest = max(total)
         if richest > 0:
             share = weights.conversation * scores[best[0]] / richest

@@ -1,7 +1,7 @@
 """The default strategy: by words, in process, with no network and no model."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +65,10 @@ class Lexical:
         for number in prepared.pinned:
             budget.pin(number)
         if not budget.truncated and not budget.full:
-            fill(prepared.index, _shortened(query), prepared.costs, budget.take)
+            query = _shortened(query)
+            scores = prepared.index.scores(query)
+            budget.offer(scores)
+            fill(prepared.index, query, scores, prepared.costs, budget.take)
         facts = budget.chosen((lambda number: prepared.index.found_by(number, query)) if explain else None)
         tokens = budget.used + _FRAME if facts else 0
         return Selection(facts, tuple(budget.dropped[:LISTED]), tokens, prepared.state_tokens, budget.truncated)
@@ -83,10 +86,18 @@ class Lexical:
         return prepared
 
 
-def fill(index: Index, query: str, costs: Sequence[int], take: Callable[[int, float, str], bool | None]) -> None:
-    """Offer facts in order of worth, with ``duplicate`` for one that says word for word what a taken one says. ``take``
-    tells whether it took the fact, or None to stop; what does not fit leaves room for smaller ones behind it."""
-    scores = index.scores(query)
+def fill(
+    index: Index,
+    query: str,
+    scores: Mapping[int, float],
+    costs: Sequence[int],
+    take: Callable[[int, float, str], bool | None],
+) -> None:
+    """Offer facts in order of worth, with ``duplicate`` for one that says word for word what a taken one says.
+
+    ``scores`` are the index's own for the query. ``take`` tells whether it took the fact, or None to stop; what does not
+    fit leaves room for smaller ones behind it.
+    """
     taken: set[int] = set()
     misses = 0
     for number in index.in_order(scores, costs, query):
@@ -111,6 +122,7 @@ class _Budget:
     def __init__(self, prepared: _Prepared, tokens: int, said: set[tuple[str, str]], *, explain: bool) -> None:
         self._prepared = prepared
         self._left = tokens
+        self._cheapest = prepared.cheapest
         self._said = said
         self._explain = explain
         self._facts: dict[int, Fact] = {}
@@ -123,7 +135,11 @@ class _Budget:
     @property
     def full(self) -> bool:
         """Not even the smallest fact fits, and nobody asks why the others stay out."""
-        return self._left < self._prepared.cheapest and not self._explain
+        return self._left < self._cheapest and not self._explain
+
+    def offer(self, numbers: Iterable[int]) -> None:
+        """Only these facts will be offered from here on."""
+        self._cheapest = min(map(self._prepared.costs.__getitem__, numbers), default=0)
 
     def pin(self, number: int) -> None:
         """Take a pinned fact, cut to what is left if it must be."""

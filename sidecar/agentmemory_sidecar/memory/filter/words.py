@@ -123,9 +123,15 @@ def _tidy(root: str) -> str:
     return root
 
 
+@lru_cache(maxsize=65_536)
+def _meant(word: str) -> str:
+    """The stem of a word that means something; empty for another."""
+    return stem(word) if (word not in STOP and len(word) > 1) or word.isdigit() else ""
+
+
 def content_stems(text: str) -> list[str]:
     """Stems of the words that mean something, in order."""
-    return [stem(word) for word in words(text) if (word not in STOP and len(word) > 1) or word.isdigit()]
+    return [term for word in words(text) if (term := _meant(word))]
 
 
 @lru_cache(maxsize=32)
@@ -137,4 +143,4 @@ def heard(query: str) -> tuple[str, ...]:
 @lru_cache(maxsize=32)
 def asked(query: str) -> tuple[tuple[str, str], ...]:
     """A query's words that mean something, each with its stem."""
-    return tuple((word, stem(word)) for word in heard(query) if (word not in STOP and len(word) > 1) or word.isdigit())
+    return tuple([(word, term) for word in heard(query) if (term := _meant(word))])
