@@ -76,9 +76,13 @@ class Front:
         self.target = target
         self.context = context
         self.port = 0
+        self._serving: set[asyncio.Task[None] | None] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         open_ = [writer.transport]
+        # Once TLS has taken the connection over, nothing but this holds the task: it could be collected in mid-work.
+        task = asyncio.current_task()
+        self._serving.add(task)
         try:
             if await reader.readexactly(8) != SSL_REQUEST:
                 return  # plain text: not spoken here
@@ -99,6 +103,7 @@ class Front:
         finally:
             for transport in open_:
                 transport.abort()
+            self._serving.discard(task)
 
     async def _encrypted(self, plain: asyncio.WriteTransport) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         # StreamWriter.start_tls keeps the old reader on this side before Python 3.12.
