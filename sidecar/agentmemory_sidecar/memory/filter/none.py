@@ -1,16 +1,17 @@
-"""The strategy that injects nothing, and still tells what the state would cost."""
+"""The strategy that looks for nothing: only what is pinned goes in."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 from agentmemory_sidecar.memory.filter.base import Selection
-from agentmemory_sidecar.memory.tokens import estimate
+from agentmemory_sidecar.memory.filter.lexical import Lexical
 
 
 class NoFilter:
-    """See ``Filter``."""
+    """See ``Filter``. Pinned fields are taken as by ``Lexical``, which finds nothing else for an empty query."""
+
+    def __init__(self) -> None:
+        self._pinned = Lexical()
 
     def select(
         self,
@@ -23,4 +24,4 @@ class NoFilter:
         said: Mapping[str, str] | None = None,
         explain: bool = False,
     ) -> Selection:
-        return Selection(state_tokens=estimate(msgspec.json.encode(state)))
+        return self._pinned.select(state, "", budget_tokens, pinned=pinned, never=never, said=said, explain=explain)
