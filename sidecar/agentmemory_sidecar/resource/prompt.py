@@ -64,8 +64,8 @@ class Filter(Model):
     """What of the state goes into a prompt."""
 
     strategy: Strategy = Strategy.LEXICAL
-    """`Lexical` ranks by words, in process; `SubAgent` asks a small model; `Hybrid` does both; `None` injects
-    nothing."""
+    """`Lexical` ranks by words, in process; `SubAgent` asks a small model; `Hybrid` does both; `None` looks
+    for nothing, so that only pinned fields go in."""
     budget_tokens: Annotated[int, Field(ge=0, le=100_000)] = 1000
     """The most one injection may take (tokens)."""
     pinned: Pointers = ("/active_mission/goal", "/active_mission/blocked_by")
