@@ -19,10 +19,22 @@ class ReadOnly(StoreUnavailable):
     """The server takes no writes: it is, or has become, a standby."""
 
 
+class Misconfigured(StoreUnavailable):
+    """The server answers, and says no to what the configuration asks of it: waiting changes nothing."""
+
+
+_WRONG_LOGIN = ("28", "3D", "42")
+"""SQLSTATEs (or their classes) of a login that will never work: user, password, database, the right to connect."""
+_WRONG_TABLES = ("0A", "3F", "42")
+"""SQLSTATEs (or their classes) of a migration that will never work: rights, or other things in the tables' place."""
+
+
 def unreachable(error: BaseException) -> StoreUnavailable:
     """For an error while connecting: nothing was sent. The server's own words are about the login, not about data."""
+    kind = StoreUnavailable
     if isinstance(error, asyncpg.PostgresError):
-        reason = f"the server refuses the connection: {error} ({error.sqlstate})"
+        reason = f"the server refuses the connection: {_line(error)} ({error.sqlstate})"
+        kind = Misconfigured if (error.sqlstate or "").startswith(_WRONG_LOGIN) else kind
     elif isinstance(error, TimeoutError):
         reason = "no connection in time"
     elif isinstance(error, OSError):
@@ -30,7 +42,29 @@ def unreachable(error: BaseException) -> StoreUnavailable:
     else:
         # Its text may quote the DSN, and so a password.
         reason = f"no connection: {type(error).__name__}; check dsn, tls and password"
-    return StoreUnavailable(STORE, reason, definite=True)
+        kind = Misconfigured if isinstance(error, ValueError) else kind
+    return kind(STORE, reason, definite=True)
+
+
+def not_migrated(error: BaseException) -> StoreUnavailable:
+    """For an error of a migration, which was taken back as a whole. It saw no data, so the server's words are shown."""
+    code = getattr(error, "sqlstate", None) or ""
+    if code == "42501":
+        reason = (
+            f"the tables cannot be made: {_line(error)}; grant this role CREATE on the database, or run the migrations"
+            " with one that has it (docs/stores.md), and grant this one the use of the tables"
+        )
+        return Misconfigured(STORE, reason, definite=True)
+    wrong = code.startswith(_WRONG_TABLES)
+    reason = f"a migration failed and was taken back: {_line(error)}" + (f" ({code})" if code else "")
+    if wrong:
+        reason += "; the schema agentmemory must be empty, absent, or made by these migrations alone"
+    return (Misconfigured if wrong else StoreUnavailable)(STORE, reason, definite=True)
+
+
+def _line(error: BaseException) -> str:
+    """The server's message without its details and hints, which are lines of their own."""
+    return str(error.args[0] if error.args else type(error).__name__).split("\n")[0]
 
 
 def failed(error: BaseException, *, in_doubt: bool) -> StoreUnavailable | ValueError | None:

@@ -11,6 +11,7 @@ from importlib import resources
 
 import asyncpg
 
+from agentmemory_sidecar.stores.postgres import errors
 from agentmemory_sidecar.stores.postgres.options import PostgresOptions
 from agentmemory_sidecar.stores.postgres.pool import Connection, connect
 from agentmemory_sidecar.stores.protocols import StoreUnavailable
@@ -64,7 +65,8 @@ async def migrate(options: PostgresOptions | str) -> list[int]:
     """Bring the tables to this release's version; returns the versions that were applied, in order.
 
     ``options`` may be a DSN. Idempotent, safe to run from several places at once, and all or nothing. The role needs
-    CREATE on the database the first time. Raises :class:`StoreUnavailable`.
+    CREATE on the database the first time, and nothing but the tables' use where nothing is to be done. Raises
+    :class:`StoreUnavailable`, and :class:`errors.Misconfigured` where waiting changes nothing.
     """
     options = PostgresOptions(options) if isinstance(options, str) else options
     connection = await connect(options, options.connect_timeout_s)
@@ -74,7 +76,7 @@ async def migrate(options: PostgresOptions | str) -> list[int]:
         async with connection.transaction():
             return await _apply(connection)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-        raise StoreUnavailable("postgres", f"a migration failed and was taken back: {error}", definite=True) from error
+        raise errors.not_migrated(error) from error
     finally:
         await connection.close(timeout=options.timeout_s)
 
