@@ -18,7 +18,7 @@ from agentmemory_sidecar.http.upstream import HttpUpstream
 from agentmemory_sidecar.memory.filter import make
 from agentmemory_sidecar.memory.rules import Rules
 from agentmemory_sidecar.metrics import Metrics
-from agentmemory_sidecar.resource.config import SidecarConfig
+from agentmemory_sidecar.resource.config import DynamoDbState, SidecarConfig
 from agentmemory_sidecar.step.patches import Patches
 from agentmemory_sidecar.step.renewals import Renewals
 from agentmemory_sidecar.step.services import Services
@@ -59,7 +59,8 @@ class Sidecar:
         self.token = secrets.token_urlsafe(24)
 
     async def start(self, listen: Address, admin: Address) -> None:
-        """Open the stores and listen. Port 0 takes a free one. Raises what ``open_stores`` raises, and OSError."""
+        """Open the stores and listen. Port 0 takes a free one. Raises what ``open_stores`` raises, TlsError and
+        OSError."""
         try:
             await self._start(listen, admin)
         except BaseException:
@@ -67,6 +68,7 @@ class Sidecar:
             raise
 
     async def _start(self, listen: Address, admin: Address) -> None:
+        warn_of_regions(self.config)
         stores = self._given or await open_stores(self.config)
         self._undo.push_async_callback(stores.close)
         upstream = HttpUpstream(self.config.upstream)
@@ -75,6 +77,8 @@ class Sidecar:
         self._undo.push_async_callback(self._background.close)
         for server in stores.servers:
             self._background.start(server.keep(), f"keep {server.name} running")
+        if stores.without_tables:
+            self._background.start(stores.make_tables(), "make tables")
         self._background.start(services.renewals.run(), "renew locks")
         self._background.start(services.archiver.run(), "carry records")
         self._background.start(services.archiver.sweep_for_ever(SWEEP_S), "sweep outboxes")
@@ -109,6 +113,17 @@ class Sidecar:
                 flight.cancel()
             await self._tasks.drain(5.0)
         await self._undo.aclose()
+
+
+def warn_of_regions(config: SidecarConfig) -> None:
+    """Under an Eventual table each region writes an item of its own, and reads no other's."""
+    if len(config.regions) > 1 and isinstance(config.state, DynamoDbState) and not config.state.strong:
+        log.warning(
+            "regions are not merged yet: region %s reads and writes its own state alone, and sees nothing of %s; keep "
+            "each session in one region",
+            config.region,
+            ", ".join(region for region in config.regions if region != config.region),
+        )
 
 
 def assemble(config: SidecarConfig, stores: Stores, upstream: HttpUpstream, tasks: Tasks, pod: str) -> Services:

@@ -1,16 +1,19 @@
 """A sidecar from its start to its end: it drains, frees its locks, and leaves nothing undone that another cannot do."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from uuid import uuid4
 
+import asyncpg
 import pytest
 
-from agentmemory_sidecar.app import Address, Sidecar
+from agentmemory_sidecar.app import Address, Sidecar, warn_of_regions
 from agentmemory_sidecar.resource.config import AwsConfig, DynamoDbState, PostgresStore, S3Archive
+from agentmemory_sidecar.stores import opened
 from agentmemory_sidecar.stores.protocols import StoreUnavailable
 from tests.claude import Reply, StrictClaude
 from tests.ministack import Ministack
+from tests.servers import KillablePostgres
 from tests.sidecar.agents import Agent, injections, todos, unharmed
 from tests.sidecar.conftest import Configure, Start
 from tests.sidecar.stand import LOOPBACK, Json, Stand
@@ -126,15 +129,72 @@ async def test_two_sidecars_share_a_session(start: Start, connect: Callable[...,
     assert unharmed(claude)
 
 
-async def test_state_tier_without_tables_is_said_to_be_so(configure: Configure, database: str) -> None:
-    """A request to a store whose tables are missing is refused and says so, and the sidecar stays up."""
+async def test_database_without_our_tables_gets_them(
+    start: Start, connect: Callable[..., Agent], database: str
+) -> None:
+    stand = await start({}, postgres=database)
+
+    assert (await connect(stand).good("Go.")).commit == "committed"
+
+
+async def test_database_that_cannot_be_reached_is_waited_for(
+    start: Start,
+    connect: Callable[..., Agent],
+    killable_postgres: Callable[[], Awaitable[KillablePostgres]],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Until it comes, turns end as the resource says."""
+    monkeypatch.setattr(opened, "TABLES_PAUSE_S", 0.05)
+    postgres = await killable_postgres()
+    await postgres.kill()
+    stand = await start({}, postgres=postgres.dsn)
+    (warning,) = [record for record in caplog.records if record.name == opened.__name__]
+    refused = await connect(stand).send(messages=QUESTION)
+    await postgres.restart()
+    async with asyncio.timeout(60):
+        while (answer := await connect(stand).send(messages=QUESTION)).status != 200:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+    assert warning.levelname == "WARNING"
+    assert "starting without it, and trying again" in warning.getMessage()
+    assert (refused.status, refused.code) == (503, "memory_unavailable")
+    assert answer.commit == "committed"
+
+
+async def test_database_that_is_not_ours_to_use_ends_the_start(configure: Configure, database: str) -> None:
+    connection = await asyncpg.connect(database)
+    await connection.execute("CREATE SCHEMA agentmemory; CREATE TABLE agentmemory.chunks (in_the_way integer)")
+    await connection.close()
     sidecar = Sidecar(configure(postgres=database))
-    await sidecar.start(LOOPBACK, LOOPBACK)
-    try:
-        with pytest.raises(StoreUnavailable, match="run the migrations"):
-            await sidecar.services.state.ping()
-    finally:
-        await sidecar.stop(1)
+
+    with pytest.raises(
+        StoreUnavailable, match=r'relation "chunks" already exists \(42P07\); the schema agentmemory must'
+    ):
+        await sidecar.start(LOOPBACK, LOOPBACK)
+
+
+@pytest.mark.parametrize(("consistency", "warned"), [("Eventual", True), ("Strong", False)])
+def test_regions_that_are_not_merged_are_warned_of(
+    configure: Configure, caplog: pytest.LogCaptureFixture, consistency: str, warned: bool
+) -> None:
+    table = {"table": "memory", "consistency": consistency}
+    config = configure({"regions": ["us-east-1", "us-east-2", "us-west-2"], "state": {"dynamodb": table}})
+    warn_of_regions(config)
+
+    lines = [record.getMessage() for record in caplog.records]
+    assert (
+        lines
+        == [
+            "regions are not merged yet: region us-east-1 reads and writes its own state alone, and sees nothing of "
+            "us-east-2, us-west-2; keep each session in one region"
+        ]
+        * warned
+    )
+    caplog.clear()
+    warn_of_regions(configure({"regions": ["us-east-1"], "state": {"dynamodb": {"table": "memory"}}}))
+    warn_of_regions(configure({"regions": ["us-east-1", "us-east-2"]}))
+    assert not caplog.records
 
 
 async def test_port_that_is_taken_is_an_error_and_leaves_nothing_open(configure: Configure, stand: Stand) -> None:
@@ -190,6 +250,19 @@ async def test_conversation_on_dynamodb_and_s3(aws: Stand, connect: Callable[...
     assert records[1]["payload"]["messages"][0]["content"][0]["content"] == big
     assert len((await aws.stored(agent.session)).body) < 50_000
     assert unharmed(claude)
+
+
+async def test_table_and_bucket_that_do_not_exist_are_warned_of(
+    configure: Configure, start: Start, ministack: Ministack, caplog: pytest.LogCaptureFixture
+) -> None:
+    access = AwsConfig(region=REGION, endpoint=ministack.url)
+    config = configure({"regions": [REGION], "state": {"timeout": "30s"}, "archive": {"timeout": "30s"}})
+    table, bucket = DynamoDbState(table="nowhere", aws=access), S3Archive(bucket="nowhere", aws=access)
+    await start(config.model_copy(update={"state": table, "archive": bucket}))
+
+    first, second = (record.getMessage() for record in caplog.records if record.name == opened.__name__)
+    assert first.startswith(f"dynamodb: table 'nowhere' not found in {REGION} at {ministack.url}: create it (docs/")
+    assert second.startswith("s3: bucket 'nowhere' not found")
 
 
 async def test_failure_and_subagents_on_dynamodb(

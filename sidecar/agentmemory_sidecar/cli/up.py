@@ -67,6 +67,7 @@ async def serve(config: SidecarConfig, listen: tuple[str, int], admin: tuple[str
     from agentmemory_sidecar.app import Address, Sidecar
     from agentmemory_sidecar.stores.embedded.files import EmbeddedError
     from agentmemory_sidecar.stores.protocols import StoreUnavailable
+    from agentmemory_sidecar.tls import TlsError
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -76,7 +77,7 @@ async def serve(config: SidecarConfig, listen: tuple[str, int], admin: tuple[str
     sidecar = Sidecar(config)
     try:
         await sidecar.start(Address(*listen), Address(*admin))
-    except (EmbeddedError, StoreUnavailable) as error:
+    except (EmbeddedError, StoreUnavailable, TlsError) as error:
         click.echo(f"agentmemory: {error}", err=True)
         return 1
     except OSError as error:

@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-import ssl
 import zlib
 from collections.abc import AsyncIterator
 from functools import lru_cache
@@ -14,6 +13,7 @@ from yarl import URL
 
 from agentmemory_sidecar.resource.config import UpstreamConfig
 from agentmemory_sidecar.step.exchange import Headers, UpstreamFailed
+from agentmemory_sidecar.tls import context
 
 _BROKEN = (aiohttp.ClientError, asyncio.TimeoutError, OSError, zlib.error)
 LARGE = 1 << 19
@@ -103,11 +103,14 @@ class HttpUpstream:
     """Connections to Claude, kept and used again."""
 
     def __init__(self, config: UpstreamConfig) -> None:
+        """Raises TlsError where the certificates are none."""
         self._base = config.url.rstrip("/")
         self._idle_s = config.idle_timeout_s
+        self._server_name = config.server_name or None
+        tls = True if config.tls is None else context(config.tls, "spec.upstream.tls")
         # No limit on connections: what an agent opens towards us it may open towards Claude.
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=_context(config), keepalive_timeout=60),
+            connector=aiohttp.TCPConnector(limit=0, ssl=tls, keepalive_timeout=60),
             timeout=aiohttp.ClientTimeout(
                 total=None, sock_connect=config.connect_timeout_s, sock_read=config.idle_timeout_s
             ),
@@ -121,7 +124,12 @@ class HttpUpstream:
     ) -> "_Sending":
         url = _url(f"{self._base}{path}?{query}" if query else f"{self._base}{path}")
         request = self._session.request(
-            method, url, headers=CIMultiDict(headers), data=_payload(body), allow_redirects=False
+            method,
+            url,
+            headers=CIMultiDict(headers),
+            data=_payload(body),
+            allow_redirects=False,
+            server_hostname=self._server_name,
         )
         return _Sending(request, self._idle_s, plain=plain)
 
@@ -134,9 +142,3 @@ def _payload(body: bytes | AsyncIterator[bytes]) -> bytes | io.BytesIO | AsyncIt
     if isinstance(body, bytes) and len(body) > LARGE:
         return io.BytesIO(body)
     return body or None
-
-
-def _context(config: UpstreamConfig) -> ssl.SSLContext | bool:
-    if config.tls is None:
-        return True
-    return ssl.create_default_context(cadata=config.tls.ca_pem or None)

@@ -53,9 +53,10 @@ class S3(AwsAccess):
     key_prefix: Annotated[str, Text("^[-_./a-zA-Z0-9]*$", "letters, digits and -_./", longest=256, shortest=0)] = ""
     """What every key begins with, such as `memory/`."""
     path_style: bool = False
-    """Whether the bucket is in the path and not in the host name, as some stand-ins want it."""
+    """Whether the bucket is in the path and not in the host name; with an `endpoint` it always is."""
     object_lock: ObjectLock | None = None
-    """Makes records unchangeable for a time; without it, only the operator's and the bucket's policies protect them."""
+    """Makes records unchangeable for a time; without it, only the operator's and the bucket's policies protect them.
+    The bucket must have been made with Object Lock, and the role needs `s3:PutObjectRetention`."""
     replication: BucketReplication | None = None
     """Settings of the replication between regions; with several regions it is always on."""
     tags: Labels = Field(default_factory=dict)

@@ -28,7 +28,7 @@ def problems(spec: Spec) -> list[Problem]:
     """Everything that is wrong between the fields of a spec whose fields are each valid."""
     found = [
         Problem(("spec", *problem.path), problem.message)
-        for check in (_regions, _per_region, _every_region, _redis, _strong, _deletion, _budgets)
+        for check in (_regions, _per_region, _every_region, _redis, _tls, _strong, _deletion, _budgets)
         for problem in check(spec)
     ]
     return list(dict.fromkeys(found))  # what is wrong by default is wrong in every region
@@ -97,6 +97,19 @@ def _redis(spec: Spec) -> Iterator[Problem]:
             yield Problem((*path, "urls"), "are several, which only a cluster has: set cluster: true, or give one")
         elif access.tls and not all(url.startswith("rediss:") for url in urls):
             yield Problem((*path, "tls"), "needs TLS: write the URLs with rediss://, or leave tls out")
+        elif access.cluster and any(url.split("://")[1].partition("/")[2] not in ("", "0") for url in urls):
+            yield Problem((*path, "urls"), "name a database, but a cluster has number 0 alone: leave the number out")
+
+
+def _tls(spec: Spec) -> Iterator[Problem]:
+    """Settings that a connection without TLS would ignore."""
+    if spec.upstream.tls and spec.upstream.url.startswith("http:"):
+        yield Problem(("upstream", "tls"), "needs TLS: write the url with https://, or leave tls out")
+    for tier, service in (("state", "dynamodb"), ("archive", "s3")):
+        store = getattr(getattr(spec, tier), service)
+        for access in (at(store, region) for region in spec.regions) if store else ():
+            if access.tls and (access.endpoint or "").startswith("http:"):
+                yield Problem((tier, service, "tls"), "needs TLS: write the endpoint with https://, or leave tls out")
 
 
 def _strong(spec: Spec) -> Iterator[Problem]:

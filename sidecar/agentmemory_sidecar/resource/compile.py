@@ -162,6 +162,7 @@ class _Compiler:
             connect_timeout_s=upstream.connect_timeout.seconds,
             idle_timeout_s=upstream.idle_timeout.seconds,
             tls=self.tls(upstream.tls, ("spec", "upstream", "tls")),
+            server_name=(upstream.tls.server_name if upstream.tls else None) or "",
         )
 
     def hot(self) -> c.RedisHot | c.EmbeddedStore:
@@ -205,6 +206,9 @@ class _Compiler:
                 bucket=named or f"{store.bucket_prefix}-{self.region}",
                 key_prefix=store.key_prefix,
                 path_style=store.path_style,
+                lock_mode=store.object_lock.mode if store.object_lock else None,
+                lock_days=store.object_lock.days if store.object_lock else 0,
+                kms_key_arn=store.kms_key_arn or "",
                 aws=self.aws(store, self.known.s3_endpoint, ("spec", "archive", "s3")),
             )
         return self.known.embedded_postgres or c.EmbeddedStore()
@@ -232,11 +236,7 @@ class _Compiler:
         dsn = self.secret(access.dsn, access.dsn_from, (*path, "dsnFrom"))
         if dsn.get_secret_value() and (problem := dsn_problem(dsn.get_secret_value())):
             self.problems.append(self.resource.describe((*path, "dsnFrom"), f"what it names {problem}"))
-        return c.PostgresStore(
-            dsn=dsn,
-            schema_name=postgres.schema_name,
-            tls=self.tls(access.tls, (*path, "tls")),
-        )
+        return c.PostgresStore(dsn=dsn, tls=self.tls(access.tls, (*path, "tls")))
 
     def aws(self, access: AwsAccess, endpoint: str, path: FieldPath) -> c.AwsConfig:
         keys, where = access.credentials, (*path, "credentials")
@@ -271,7 +271,6 @@ class _Compiler:
             ca_pem=self.value(tls.ca_from, (*path, "caFrom")),
             certificate_pem=self.value(tls.certificate_from, (*path, "certificateFrom")),
             key_pem=self.secret(None, tls.key_from, (*path, "keyFrom")),
-            server_name=tls.server_name or "",
         )
 
     def secret(self, literal: SecretStr | None, source: ValueFrom | None, path: FieldPath) -> SecretStr:

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from agentmemory_sidecar.resource.agentmemory import OnDisconnect
+from agentmemory_sidecar.resource.archive import LockMode
 from agentmemory_sidecar.resource.ephemeral import HotUnavailable
 from agentmemory_sidecar.resource.errors import ResourceError
 from agentmemory_sidecar.resource.prompt import OnFresh, Op, Role, Strategy, When
@@ -52,8 +53,6 @@ class TlsConfig(Config):
     """A client certificate with its chain; empty for none."""
     key_pem: Secret = SecretStr("")
     """The client certificate's private key."""
-    server_name: str = ""
-    """The name the server's certificate must carry; empty for the host's."""
 
 
 class UpstreamConfig(Config):
@@ -67,6 +66,8 @@ class UpstreamConfig(Config):
     """The longest the upstream may be silent within an answer (seconds)."""
     tls: TlsConfig | None = None
     """TLS settings; None for the defaults."""
+    server_name: str = ""
+    """The name the server's certificate must carry; empty for the host's."""
 
 
 class RedisHot(Config):
@@ -100,10 +101,8 @@ class PostgresStore(Config):
     """What tells it apart."""
     dsn: Secret
     """`postgresql://USER:PASSWORD@HOST:PORT/DATABASE`."""
-    schema_name: str = "agentmemory"
-    """The SQL schema that holds our tables."""
     tls: TlsConfig | None = None
-    """TLS settings; None for what the DSN says."""
+    """TLS settings; None for what the DSN says. With them TLS is always used, and the server verified."""
 
 
 class AwsConfig(Config):
@@ -148,7 +147,13 @@ class S3Archive(Config):
     key_prefix: str = ""
     """What every key begins with."""
     path_style: bool = False
-    """Whether the bucket is in the path and not in the host name."""
+    """Whether the bucket is in the path and not in the host name; with an endpoint of its own it always is."""
+    lock_mode: LockMode | None = None
+    """The Object Lock that each record is written with; None leaves it to the bucket's default."""
+    lock_days: int = 0
+    """For how long (days)."""
+    kms_key_arn: str = ""
+    """The KMS key that encrypts each object at rest; empty leaves it to the bucket's default."""
     aws: AwsConfig
     """Where, and as whom."""
 

@@ -143,7 +143,7 @@ class PostgresAccess(Model):
     admin_dsn_from: ValueFrom | None = None
     """A DSN that may create and migrate tables, for the operator; without it, the DSN above must be allowed to."""
     tls: Tls | None = None
-    """TLS settings; the DSN's `sslmode` says whether TLS is used."""
+    """TLS settings. With them TLS is always used, and the server verified; without, the DSN's `sslmode` decides."""
 
 
 class RegionalPostgres(PostgresAccess):

@@ -3,9 +3,13 @@
 from collections.abc import Iterator
 
 from agentmemory_sidecar.resource.agentmemory import AgentMemory, Spec
-from agentmemory_sidecar.resource.checks import Problem
+from agentmemory_sidecar.resource.checks import Problem, per_region_models
+from agentmemory_sidecar.resource.common import Tls
 from agentmemory_sidecar.resource.prompt import Strategy
 from agentmemory_sidecar.resource.state import Scope, StaleReads
+
+SCHEMA_NAME = "agentmemory"
+"""The SQL schema of our tables."""
 
 
 def unsupported(resource: AgentMemory, *, managed_redis: bool = False) -> list[Problem]:
@@ -13,7 +17,7 @@ def unsupported(resource: AgentMemory, *, managed_redis: bool = False) -> list[P
 
     ``managed_redis`` says that there is somebody who runs managed Redis Clusters: an operator.
     """
-    found = [row for check in (_stores, _state, _prompt) for row in check(resource.spec)]
+    found = [row for check in (_stores, _server_names, _state, _prompt) for row in check(resource.spec)]
     redis = resource.spec.ephemeral.redis
     if redis and redis.managed and not managed_redis:
         found.append(
@@ -29,10 +33,22 @@ def _stores(spec: Spec) -> Iterator[tuple[tuple[str, ...], str]]:
         accesses = [postgres, *postgres.per_region] if postgres else []
         if any(access.cluster_ref for access in accesses):
             yield (tier, "postgres", "clusterRef"), "give the database's dsn or dsnFrom"
+        if postgres and postgres.schema_name != SCHEMA_NAME:
+            yield (tier, "postgres", "schemaName"), f"leave it out: the tables are in the schema {SCHEMA_NAME}"
     if spec.archive.keys.kms:
         yield ("archive", "keys", "kms"), "use local, and keep the folder's disk encrypted"
     if spec.archive.retention.records or spec.archive.retention.blobs:
         yield ("archive", "retention"), "leave it out, and the archive keeps everything"
+
+
+def _server_names(spec: Spec) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Only the HTTP client of the upstream takes a name to verify beside the host to connect to."""
+    for path, access in per_region_models(spec):
+        for entry in (access, *getattr(access, "per_region", ())):
+            tls: Tls | None = getattr(entry, "tls", None)
+            if tls and tls.server_name:
+                yield (*map(str, path), "tls", "serverName"), "connect to a host name that the certificate carries"
+                break
 
 
 def _state(spec: Spec) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
@@ -61,7 +61,7 @@ RETRY_PAUSE_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class AwsOptions:
-    """Where a service is and how long to wait for it. Credentials come from botocore's default chain."""
+    """Where a service is, how long to wait for it, and as whom to call it. Files are PEM."""
 
     region: str
     endpoint_url: str | None = None
@@ -77,6 +77,16 @@ class AwsOptions:
     connect_timeout_s: float = 1.0
     read_timeout_s: float = 3.0
     """Longest silence of a connection before its thread gives up."""
+    access_key_id: str = ""
+    """A static key's id; empty to take the credentials of botocore's default chain."""
+    secret_access_key: str = field(default="", repr=False)
+    session_token: str = field(default="", repr=False)
+    """For a static key that is temporary."""
+    ca_file: str = ""
+    """Authorities to trust for the service; empty for botocore's."""
+    cert_file: str = ""
+    """A client certificate for the service, with its key in ``key_file``."""
+    key_file: str = ""
 
 
 def unavailable(error: Exception, store: str, hints: Mapping[str, str]) -> StoreUnavailable:
@@ -253,7 +263,10 @@ class AwsCalls(Generic[C]):
     def _ready(self) -> C:
         with self._making:  # client creation is not thread-safe, its use is
             if self._client is None:
-                self._client = self._connect(session(self._options), config(self._options))
+                settings = config(self._options)
+                if self._options.cert_file:
+                    settings = settings.merge(_client_certificate(self._options))
+                self._client = self._connect(session(self._options), settings)
             return self._client
 
 
@@ -270,13 +283,22 @@ def config(options: AwsOptions) -> Config:
     )
 
 
+def _client_certificate(options: AwsOptions) -> Config:
+    """For the service alone: where the role is assumed is another place."""
+    from botocore.config import Config
+
+    return Config(client_cert=(options.cert_file, options.key_file))
+
+
 def session(options: AwsOptions) -> Session:
-    """A botocore session with the default credential chain, or with the assumed role on top of it."""
+    """A botocore session with the options' key or the default credential chain, or with the assumed role on top."""
     from botocore.session import Session
 
     base = Session()
     base.register_component("data_loader", _loader())
     base.set_config_variable("region", options.region)
+    if options.access_key_id:
+        base.set_credentials(options.access_key_id, options.secret_access_key, options.session_token or None)
     if options.role_arn is None:
         return base
 

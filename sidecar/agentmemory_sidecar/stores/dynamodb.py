@@ -68,13 +68,16 @@ class DynamoStateStore:
         self._table = table
         where = f"{options.region} at {options.endpoint_url}" if options.endpoint_url else options.region
         hints = {
-            "ResourceNotFoundException": f"table {table!r} not found in {where}: apply the AgentMemory resource so that"
-            " the operator creates it, or correct state.dynamodb.table, the region or the account",
+            "ResourceNotFoundException": f"table {table!r} not found in {where}: create it (docs/stores.md says how),"
+            " or correct state.dynamodb.table, the region or the account",
         }
 
         def connect(session: Session, config: Config) -> DynamoDBClient:
             return cast(
-                "DynamoDBClient", session.create_client("dynamodb", endpoint_url=options.endpoint_url, config=config)
+                "DynamoDBClient",
+                session.create_client(
+                    "dynamodb", endpoint_url=options.endpoint_url, config=config, verify=options.ca_file or None
+                ),
             )
 
         self._calls: AwsCalls[DynamoDBClient] = AwsCalls(STORE, options, connect, hints)

@@ -3,14 +3,16 @@
 Adapters are imported when they are chosen: a sidecar on Postgres never loads the AWS client.
 """
 
+import asyncio
 import contextlib
-import tempfile
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
+import logging
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
 
 from agentmemory_sidecar.resource import config as c
-from agentmemory_sidecar.stores.protocols import HotStore, ObjectStore, StateStore
+from agentmemory_sidecar.resource.archive import LockMode
+from agentmemory_sidecar.stores.protocols import HotStore, ObjectStore, StateStore, StoreUnavailable
+from agentmemory_sidecar.tls import PemFiles, certificates
 
 if TYPE_CHECKING:
     from agentmemory_sidecar.stores.aws import AwsOptions
@@ -19,9 +21,13 @@ if TYPE_CHECKING:
     from agentmemory_sidecar.stores.postgres import PostgresOptions
     from agentmemory_sidecar.stores.redis import RedisOptions
 
+log = logging.getLogger(__name__)
+
 POSTGRES_CONNECTIONS = 6
 """For the state tier; the archive works in the background and has its own two."""
 AWS_THREADS = 16
+TABLES_PAUSE_S = 5.0
+"""How long before a database that could not be reached at the start is asked again whether it has its tables."""
 
 
 @dataclass(slots=True)
@@ -33,9 +39,29 @@ class Stores:
     records: ObjectStore
     blobs: ObjectStore
     servers: "list[EmbeddedServer]" = field(default_factory=list)
+    files: PemFiles = field(default_factory=PemFiles)
+    """What the stores' connections are made with."""
+    without_tables: "list[PostgresOptions]" = field(default_factory=list)
+    """Databases that could not be reached at the start: nobody knows whether they have our tables."""
+
+    async def make_tables(self) -> None:
+        """Go on until each of ``without_tables`` has been reached."""
+        from agentmemory_sidecar.stores.postgres import Misconfigured
+
+        while self.without_tables:
+            await asyncio.sleep(TABLES_PAUSE_S)
+            for options in tuple(self.without_tables):
+                try:
+                    await _make_tables(options)
+                except Misconfigured as error:
+                    log.error("%s", error)
+                except StoreUnavailable:
+                    continue
+                self.without_tables.remove(options)
 
     async def close(self) -> None:
         async with contextlib.AsyncExitStack() as stack:
+            stack.callback(self.files.close)
             for server in self.servers:
                 stack.push_async_callback(server.stop)
             for store in (self.hot, self.state, self.records, self.blobs):
@@ -43,9 +69,13 @@ class Stores:
 
 
 async def open_stores(config: c.SidecarConfig) -> Stores:
-    """Raises EmbeddedError where a server of ours cannot be started, StoreUnavailable where a schema cannot be made."""
+    """Raises EmbeddedError where a server of ours cannot be started, StoreUnavailable where a database will never have
+    our tables, TlsError where certificates are none. Whatever may come right by itself is a warning in the log."""
     async with contextlib.AsyncExitStack() as undo:
+        files = PemFiles()
+        undo.callback(files.close)
         servers: list[EmbeddedServer] = []
+        without_tables: list[PostgresOptions] = []
         postgres: EmbeddedPostgres | None = None
         if any(isinstance(store, c.EmbeddedStore) for store in (config.state, config.archive)):
             from agentmemory_sidecar.stores.embedded.postgres import EmbeddedPostgres as Server
@@ -54,112 +84,165 @@ async def open_stores(config: c.SidecarConfig) -> Stores:
             servers.append(postgres)
             undo.push_async_callback(postgres.stop)
             await postgres.start()
-        hot = await _hot(config, servers, undo)
-        state = await _state(config, postgres)
-        records, blobs = await _objects(config, postgres)
+        opening = _Opening(config, postgres, files, without_tables)
+        hot = await _hot(opening, servers, undo)
+        undo.push_async_callback(hot.close)
+        state = await _state(opening)
+        undo.push_async_callback(state.close)
+        records, blobs = await _objects(opening)
         undo.pop_all()
-        return Stores(hot, state, records, blobs, servers)
+        return Stores(hot, state, records, blobs, servers, files, without_tables)
 
 
-async def _hot(config: c.SidecarConfig, servers: "list[EmbeddedServer]", undo: contextlib.AsyncExitStack) -> HotStore:
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    config: c.SidecarConfig
+    postgres: "EmbeddedPostgres | None"
+    files: PemFiles
+    without_tables: "list[PostgresOptions]"
+
+
+async def _hot(opening: _Opening, servers: "list[EmbeddedServer]", undo: contextlib.AsyncExitStack) -> HotStore:
     from agentmemory_sidecar.stores.redis import RedisHotStore
 
+    config = opening.config
     if isinstance(config.hot, c.RedisHot):
-        return RedisHotStore(_redis(config, config.hot))
+        return RedisHotStore(_redis(opening, config.hot))
     from agentmemory_sidecar.stores.embedded.valkey import EmbeddedValkey
 
     server = EmbeddedValkey(config.data_dir / "valkey")
     servers.append(server)
     undo.push_async_callback(server.stop)
     await server.start()
-    return RedisHotStore(_redis(config, c.RedisHot(urls=(server.url,))))
+    return RedisHotStore(_redis(opening, c.RedisHot(urls=(server.url,))))
 
 
-def _redis(config: c.SidecarConfig, hot: c.RedisHot) -> "RedisOptions":
+def _redis(opening: _Opening, hot: c.RedisHot) -> "RedisOptions":
     from agentmemory_sidecar.stores.redis import RedisOptions
 
-    tls = hot.tls or c.TlsConfig()
+    config = opening.config
+    tls = certificates(hot.tls, "spec.ephemeral.redis.external.tls", opening.files)
     return RedisOptions(
         urls=hot.urls,
         cluster=hot.cluster,
         username=hot.username,
         password=hot.password.get_secret_value(),
-        tls_ca_file=_file(tls.ca_pem) or "",
-        tls_cert_file=_file(tls.certificate_pem) or "",
-        tls_key_file=_file(tls.key_pem.get_secret_value()) or "",
+        tls_ca_file=tls.ca_file,
+        tls_cert_file=tls.cert_file,
+        tls_key_file=tls.key_file,
         timeout_s=config.deadlines.hot_s,
         hot_ttl_s=config.window.hot_ttl_s,
     )
 
 
-async def _state(config: c.SidecarConfig, postgres: "EmbeddedPostgres | None") -> StateStore:
+async def _state(opening: _Opening) -> StateStore:
+    config = opening.config
     if isinstance(config.state, c.DynamoDbState):
         from agentmemory_sidecar.stores.dynamodb import DynamoStateStore
 
         head = "main" if config.state.strong else config.region
-        return DynamoStateStore(_aws(config.state.aws, config.deadlines.state_s), config.state.table, head=head)
-    from agentmemory_sidecar.stores.postgres import PostgresStateStore, migrate
+        aws = _aws(config.state.aws, config.deadlines.state_s, "spec.state.dynamodb.tls", opening.files)
+        store = DynamoStateStore(aws, config.state.table, head=head)
+        await _look(store)
+        return store
+    from agentmemory_sidecar.stores.postgres import PostgresStateStore
 
-    options = _postgres(config.state, postgres, config.deadlines.state_s, POSTGRES_CONNECTIONS)
-    if isinstance(config.state, c.EmbeddedStore):
-        await migrate(options)
+    options = _postgres(opening, config.state, "state", config.deadlines.state_s, POSTGRES_CONNECTIONS)
+    await _tables(opening, config.state, options)
     return PostgresStateStore(options)
 
 
-async def _objects(config: c.SidecarConfig, postgres: "EmbeddedPostgres | None") -> tuple[ObjectStore, ObjectStore]:
+async def _objects(opening: _Opening) -> tuple[ObjectStore, ObjectStore]:
+    config = opening.config
     if isinstance(config.archive, c.S3Archive):
         from agentmemory_sidecar.stores.s3 import S3ObjectStore, S3Options
 
-        aws, archive = _aws(config.archive.aws, config.deadlines.archive_s), config.archive
+        archive = config.archive
+        aws = _aws(archive.aws, config.deadlines.archive_s, "spec.archive.s3.tls", opening.files)
 
-        def bucket(prefix: str) -> S3ObjectStore:
-            path_style = archive.path_style or None
-            return S3ObjectStore(aws, S3Options(archive.bucket, archive.key_prefix + prefix, path_style=path_style))
+        blobs = S3Options(
+            archive.bucket,
+            archive.key_prefix + "blobs/",
+            encryption="aws:kms" if archive.kms_key_arn else None,
+            kms_key=archive.kms_key_arn or None,
+            path_style=archive.path_style or None,
+        )
+        records = replace(blobs, prefix=archive.key_prefix + "records/")
+        if archive.lock_mode is not None:
+            mode: Literal["GOVERNANCE", "COMPLIANCE"]
+            mode = "GOVERNANCE" if archive.lock_mode is LockMode.GOVERNANCE else "COMPLIANCE"
+            records = replace(records, lock_mode=mode, lock_days=archive.lock_days)
+        store = S3ObjectStore(aws, records)
+        await _look(store)
+        return store, S3ObjectStore(aws, blobs)
+    from agentmemory_sidecar.stores.postgres import PostgresObjectStore
 
-        return bucket("records/"), bucket("blobs/")
-    from agentmemory_sidecar.stores.postgres import PostgresObjectStore, migrate
-
-    options = _postgres(config.archive, postgres, config.deadlines.archive_s, 2)
-    if isinstance(config.archive, c.EmbeddedStore):
-        await migrate(options)
+    options = _postgres(opening, config.archive, "archive", config.deadlines.archive_s, 2)
+    if config.archive != config.state:
+        await _tables(opening, config.archive, options)
     return PostgresObjectStore(options, "records"), PostgresObjectStore(options, "blobs")
 
 
 def _postgres(
-    store: c.PostgresStore | c.EmbeddedStore, embedded: "EmbeddedPostgres | None", timeout_s: float, connections: int
+    opening: _Opening, store: c.PostgresStore | c.EmbeddedStore, tier: str, timeout_s: float, connections: int
 ) -> "PostgresOptions":
     from agentmemory_sidecar.stores.postgres import PostgresOptions, PostgresTls
 
     if isinstance(store, c.EmbeddedStore):
-        assert embedded is not None
-        return PostgresOptions(embedded.dsn, pool_size=connections, timeout_s=timeout_s)
+        assert opening.postgres is not None
+        return PostgresOptions(opening.postgres.dsn, pool_size=connections, timeout_s=timeout_s)
     tls = None
     if store.tls is not None:
+        found = certificates(store.tls, f"spec.{tier}.postgres.tls", opening.files)
         tls = PostgresTls(
-            ca_file=_file(store.tls.ca_pem),
-            cert_file=_file(store.tls.certificate_pem),
-            key_file=_file(store.tls.key_pem.get_secret_value()),
+            ca_file=found.ca_file or None, cert_file=found.cert_file or None, key_file=found.key_file or None
         )
     return PostgresOptions(store.dsn.get_secret_value(), tls=tls, pool_size=connections, timeout_s=timeout_s)
 
 
-def _aws(aws: c.AwsConfig, deadline_s: float) -> "AwsOptions":
+async def _tables(opening: _Opening, store: c.PostgresStore | c.EmbeddedStore, options: "PostgresOptions") -> None:
+    """Make the tables that are missing. A database of others that cannot be reached now may be reached later."""
+    from agentmemory_sidecar.stores.postgres import Misconfigured
+
+    try:
+        await _make_tables(options)
+    except StoreUnavailable as error:
+        if isinstance(error, Misconfigured) or isinstance(store, c.EmbeddedStore):
+            raise
+        log.warning("%s (starting without it, and trying again)", error)
+        opening.without_tables.append(options)
+
+
+async def _make_tables(options: "PostgresOptions") -> None:
+    from agentmemory_sidecar.stores.postgres import migrate
+
+    made = await migrate(options)
+    if made:
+        log.info("postgres: made the tables of schema agentmemory, version %d", made[-1])
+
+
+async def _look(store: StateStore | ObjectStore) -> None:
+    """Say early, and once, what every turn would otherwise be the first to meet: nobody may be there to read a 503."""
+    try:
+        await store.ping()
+    except StoreUnavailable as error:
+        log.warning("%s (starting without it)", error)
+
+
+def _aws(aws: c.AwsConfig, deadline_s: float, field: str, files: PemFiles) -> "AwsOptions":
     from agentmemory_sidecar.stores.aws import AwsOptions
 
+    tls = certificates(aws.tls, field, files)
     return AwsOptions(
         region=aws.region,
         endpoint_url=aws.endpoint or None,
         role_arn=aws.role_arn or None,
         threads=AWS_THREADS,
         deadline_s=deadline_s,
+        access_key_id=aws.access_key_id,
+        secret_access_key=aws.secret_access_key.get_secret_value(),
+        session_token=aws.session_token.get_secret_value(),
+        ca_file=tls.ca_file,
+        cert_file=tls.cert_file,
+        key_file=tls.key_file,
     )
-
-
-def _file(pem: str) -> str | None:
-    """A PEM text as a file, which is what libpq-style settings take. It lives as long as the process's directory."""
-    if not pem:
-        return None
-    handle = tempfile.NamedTemporaryFile("w", suffix=".pem", delete=False)  # noqa: SIM115 - must outlive this function
-    with handle:
-        handle.write(pem)
-    return str(Path(handle.name))

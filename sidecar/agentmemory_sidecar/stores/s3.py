@@ -121,7 +121,10 @@ class S3ObjectStore:
             session.unregister("before-call.s3", cast("Any", add_expect_header))
             path_style = aws.endpoint_url is not None if options.path_style is None else options.path_style
             styled = config.merge(Config(s3={"addressing_style": "path" if path_style else "auto"}))
-            return cast("S3Client", session.create_client("s3", endpoint_url=aws.endpoint_url, config=styled))
+            return cast(
+                "S3Client",
+                session.create_client("s3", endpoint_url=aws.endpoint_url, config=styled, verify=aws.ca_file or None),
+            )
 
         self._calls: AwsCalls[S3Client] = AwsCalls(STORE, aws, connect, hints(aws, options))
 

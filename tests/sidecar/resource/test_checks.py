@@ -34,6 +34,19 @@ BAD = [
     ),
     ("ephemeral: {redis: {external: {urls: ['redis://a'], tls: {}}}}", "tls: needs TLS: write the URLs with rediss://"),
     (
+        "ephemeral: {redis: {external: {cluster: true, urls: ['redis://a/1']}}}",
+        "urls: name a database, but a cluster has number 0 alone",
+    ),
+    ("upstream: {url: 'http://h', tls: {}}", "spec.upstream.tls: needs TLS: write the url with https://"),
+    (
+        "state: {dynamodb: {table: abc, perRegion: [{region: local, endpoint: 'http://h', tls: {}}]}}",
+        "spec.state.dynamodb.tls: needs TLS: write the endpoint with https://",
+    ),
+    (
+        "archive: {s3: {bucketPrefix: abc, endpoint: 'http://h', tls: {}}}",
+        "spec.archive.s3.tls: needs TLS: write the endpoint with https://",
+    ),
+    (
         TWO + "state: {dynamodb: {table: abc, consistency: Strong}}",
         "spec.state.dynamodb.consistency: Strong needs three different regions, or two and a witnessRegion, because "
         "AWS makes such tables in no other way; there are 2",
@@ -74,6 +87,9 @@ def test_fields_that_do_not_go_together(spec: str, part: str) -> None:
 
 
 GOOD = [
+    "upstream: {url: 'https://h', tls: {}}",
+    "state: {dynamodb: {table: abc, tls: {}}}",
+    "ephemeral: {redis: {external: {cluster: true, urls: ['redis://a/0']}}}",
     THREE + "state: {dynamodb: {table: abc, consistency: Strong}}",
     TWO + "state: {dynamodb: {table: abc, consistency: Strong, witnessRegion: us-east-2}}",
     "archive: {s3: {bucketPrefix: abc, objectLock: {mode: Compliance, days: 1}}}",

@@ -12,6 +12,7 @@ from agentmemory_sidecar.resource import (
     compile_resource,
     load,
 )
+from agentmemory_sidecar.resource.archive import LockMode
 from agentmemory_sidecar.resource.config import (
     DynamoDbState,
     EmbeddedStore,
@@ -135,24 +136,30 @@ def test_each_region_has_its_own_stores(tmp_path: Path) -> None:
 def test_references_are_resolved(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("PEM\n")
     spec = f"""
+upstream: {{tls: {{serverName: claude.example}}}}
 ephemeral:
   redis:
     external: {{urls: ['rediss://h'], passwordFrom: {{env: PW}}, tls: {{caFrom: {{file: ca.pem}}}}}}
-state: {{postgres: {{dsnFrom: {{env: DSN}}, schemaName: memory}}}}
+state: {{postgres: {{dsnFrom: {{env: DSN}}, schemaName: agentmemory}}}}
 archive:
   s3:
     bucketPrefix: abc
     endpoint: http://127.0.0.1:4566
     awsRegion: us-east-1
     pathStyle: true
+    objectLock: {{mode: Compliance, days: 7}}
+    kmsKeyArn: arn:aws:kms:key
     credentials: {{accessKeyIdFrom: {{env: ID}}, secretAccessKeyFrom: {{file: {tmp_path / "ca.pem"}}}}}
 """
     values = LocalValues(tmp_path, None, {"PW": "hunter2", "DSN": "postgresql://h/d", "ID": "AK"})
     config = compile_resource(resource(spec), "local", values=values, data_dir=DATA)
+    assert (config.upstream.tls, config.upstream.server_name) == (TlsConfig(), "claude.example")
     assert config.hot == RedisHot(urls=("rediss://h",), password=SecretStr("hunter2"), tls=TlsConfig(ca_pem="PEM"))
-    assert config.state == PostgresStore(dsn=SecretStr("postgresql://h/d"), schema_name="memory")
+    assert config.state == PostgresStore(dsn=SecretStr("postgresql://h/d"))
     assert isinstance(config.archive, S3Archive)
     assert (config.archive.bucket, config.archive.path_style) == ("abc-local", True)
+    assert (config.archive.lock_mode, config.archive.lock_days) == (LockMode.COMPLIANCE, 7)
+    assert config.archive.kms_key_arn == "arn:aws:kms:key"
     assert (config.archive.aws.region, config.archive.aws.endpoint) == ("us-east-1", "http://127.0.0.1:4566")
     assert (config.archive.aws.access_key_id, config.archive.aws.secret_access_key) == ("AK", SecretStr("PEM"))
 

@@ -12,7 +12,7 @@ state:
     pointInTimeRecovery: false
     deletionProtection: false
     tags: {team: support}
-    endpoint: http://127.0.0.1:4566
+    endpoint: https://127.0.0.1:4566
     awsRegion: us-east-1
     roleArn: arn:aws:iam::1:role/sidecar
     operatorRoleArn: arn:aws:iam::1:role/operator

@@ -24,6 +24,20 @@ ROWS = [
     ("state: {staleReads: Serve}", "spec.state.staleReads", "use Refuse"),
     ("filter: {strategy: SubAgent, subAgent: {apiKeyFrom: {env: K}}}", "spec.filter.strategy", "use Lexical or None"),
     ("filter: {strategy: Hybrid, subAgent: {apiKeyFrom: {env: K}}}", "spec.filter.strategy", "use Lexical or None"),
+    ("state: {postgres: {dsn: 'postgresql://h/d', schemaName: other}}", "spec.state.postgres.schemaName", "leave it"),
+    ("archive: {postgres: {dsn: 'postgresql://h/d', schemaName: a}}", "spec.archive.postgres.schemaName", "leave it"),
+    (
+        "ephemeral: {redis: {external: {urls: ['rediss://h'], tls: {serverName: a}}}}",
+        "spec.ephemeral.redis.external.tls.serverName",
+        "connect to a host name that the certificate carries",
+    ),
+    (
+        "state: {postgres: {dsn: 'postgresql://h/d', perRegion: [{region: local, tls: {serverName: a}}]}}",
+        "spec.state.postgres.tls.serverName",
+        "connect to a host name",
+    ),
+    ("state: {dynamodb: {table: abc, tls: {serverName: a}}}", "spec.state.dynamodb.tls.serverName", "connect to a"),
+    ("archive: {s3: {bucketPrefix: abc, tls: {serverName: a}}}", "spec.archive.s3.tls.serverName", "connect to a"),
     ("extraction: {subAgent: {apiKeyFrom: {env: K}}}", "spec.extraction.subAgent", "use extraction.rules"),
 ]
 
@@ -46,6 +60,7 @@ def test_what_is_built_is_not_on_the_list() -> None:
     spec = """
 state: {dynamodb: {table: abc}, onUnavailable: PassThrough}
 archive: {s3: {bucketPrefix: abc}}
+upstream: {tls: {serverName: claude.example}}
 injection: {role: System}
 session: {lock: {onConflict: Wait, scope: Turn}}
 onDisconnect: Complete

@@ -1,5 +1,6 @@
 """An HTTP server that says what it was told to: for the answers that a stand-in never gives."""
 
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +11,15 @@ from typing import Self
 class Answers:
     """Gives the ``prepared`` answers (status, body), one a request, and then 200 with an empty JSON object."""
 
-    def __init__(self) -> None:
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
+        """``context``: for TLS."""
         self.prepared: list[tuple[int, bytes]] = []
         self.requests: list[str] = []
         """Method and path of each request that came."""
         self.bodies: list[bytes] = []
         """What came with them."""
+        self.headers: list[dict[str, str]] = []
+        """Likewise, by lower-case name."""
         answers = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -23,21 +27,25 @@ class Answers:
 
             def answer(self) -> None:
                 answers.requests.append(f"{self.command} {self.path}")
+                answers.headers.append({name.lower(): value for name, value in self.headers.items()})
                 answers.bodies.append(self.rfile.read(int(self.headers.get("Content-Length", "0"))))
                 status, body = answers.prepared.pop(0) if answers.prepared else (200, b"{}")
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(body)
+                if self.command != "HEAD":
+                    self.wfile.write(body)
 
-            do_GET = do_POST = do_PUT = answer  # noqa: N815
+            do_GET = do_HEAD = do_POST = do_PUT = answer  # noqa: N815
 
             def log_message(self, *args: object) -> None:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        if context is not None:
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.url = f"{'https' if context else 'http'}://127.0.0.1:{self._server.server_port}"
 
     @contextmanager
     def running(self) -> Iterator[Self]:

@@ -377,6 +377,41 @@ async def test_a_role_is_assumed(ministack: Ministack) -> None:
     await store.close()
 
 
+async def test_a_static_key_signs_and_shows_nowhere(answers: Answers) -> None:
+    """It wins over the environment's."""
+    options = AwsOptions(
+        "eu-west-1",
+        endpoint_url=answers.url,
+        access_key_id="AKIDGIVEN",
+        secret_access_key="hunter2",
+        session_token="hunter3",
+    )
+    store = DynamoStateStore(options, "memory")
+    await store.ping()
+    await store.close()
+    (headers,) = answers.headers
+    assert "Credential=AKIDGIVEN/" in headers["authorization"]
+    assert "/eu-west-1/dynamodb/aws4_request" in headers["authorization"]
+    assert headers["x-amz-security-token"] == "hunter3"
+    assert "hunter" not in repr(options)
+
+
+async def test_a_static_key_assumes_the_role(ministack: Ministack, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in CREDENTIALS:
+        monkeypatch.delenv(name)
+    options = AwsOptions(
+        "us-east-1",
+        role_arn="arn:aws:iam::000000000000:role/memory",
+        sts_endpoint_url=ministack.url,
+        access_key_id="test",
+        secret_access_key="test",
+    )
+    credentials = session(options).get_credentials()
+    assert credentials is not None
+    frozen = await asyncio.to_thread(credentials.get_frozen_credentials)
+    assert frozen.access_key not in ("", "test")
+
+
 def calls_of(*, deadline_s: float, threads: int) -> AwsCalls[object]:
     """Threads without a client."""
     options = AwsOptions("us-east-1", deadline_s=deadline_s, threads=threads)
