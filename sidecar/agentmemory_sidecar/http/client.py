@@ -40,10 +40,10 @@ class HttpClient:
         except (ConnectionError, RuntimeError) as error:
             raise ClientGone from error
 
-    async def end(self) -> None:
+    async def end(self, data: bytes = b"") -> None:
         assert self._response is not None
         try:
-            await self._response.write_eof()
+            await self._response.write_eof(data)  # in one piece with the stream's end
         except (ConnectionError, RuntimeError) as error:
             raise ClientGone from error
         self._ended = True

@@ -87,22 +87,21 @@ def replayed(request: MessagesRequest, ledger: Mapping[str, Entry], made: Iterab
     candidates: dict[str, list[Entry]] = {}
     for entry in ledger.values():
         candidates.setdefault(entry.mark, []).append(entry)
-    own = {mark for row in request.chain.marks for mark in row}
+    own = request.chain.places
     chosen = {reply.after: reply.entry for reply in made if reply.mark in own}
     seen: list[Entry] = []
-    for row in request.chain.marks:
-        for mark in row:
-            if found := candidates.pop(mark, None):
-                if mark in chosen:
-                    seen += [entry for entry in found if entry.key == chosen[mark]]
-                else:
-                    seen.append(max(found, key=lambda entry: entry.ordinal))
+    for mark in own:
+        if found := candidates.pop(mark, None):
+            if mark in chosen:
+                seen += [entry for entry in found if entry.key == chosen[mark]]
+            else:
+                seen.append(max(found, key=lambda entry: entry.ordinal))
     return Replay(tuple(seen))
 
 
 def is_known(request: MessagesRequest, ledger: Mapping[str, Entry], made: Iterable[Made]) -> bool:
     """Whether the request goes on from anything this conversation has seen."""
-    own = {mark for row in request.chain.marks for mark in row}
+    own = request.chain.places
     return any(entry.mark in own for entry in ledger.values()) or any(reply.mark in own for reply in made)
 
 
@@ -132,19 +131,18 @@ def assemble(request: MessagesRequest, entries: Iterable[Entry]) -> bytes:
         index, block = place
         if entry.system:
             message = b',{"role":"system","content":[' + entry.text + b"]}"
-            insertions.append((request.message_spans[index].end, message))
+            insertions.append((request.span_of(index).end, message))
         else:
             insertions += _behind_block(request, index, block, entry.text)
     if histories:
-        start = request.message_spans[0].start
+        start = request.span_of(0).start
         insertions.insert(0, (start, b",".join(histories) + b","))
     return splice(request.body, insertions) if insertions else request.body
 
 
 def _behind_block(request: MessagesRequest, index: int, block: int, text: bytes) -> list[tuple[int, bytes]]:
-    span = request.message_spans[index]
-    content = members(request.body, span)["content"]
-    if isinstance(request.message(index)["content"], str):
+    content = members(request.body, request.span_of(index))["content"]
+    if request.body.startswith(b'"', content.start):
         return _widen(content, text)
     return [(elements(request.body, content)[block].end, b"," + text)]
 

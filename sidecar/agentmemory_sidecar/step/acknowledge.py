@@ -27,8 +27,7 @@ async def acknowledge(services: Services, question: Question, answer: Answer, cl
         if not client.begun:
             await client.begin(answer.status, answer.headers)
         comment = " ".join(f"{name}={value}" for name, value in answer.outcome.items())
-        await client.write(f": agentmemory {comment}\n\n".encode() + b"".join(answer.held))
-        await client.end()
+        await client.end(f": agentmemory {comment}\n\n".encode() + b"".join(answer.held))
     else:
         receipt = [(f"x-agentmemory-{name}", value) for name, value in answer.outcome.items()]
         await client.reply(answer.status, [*answer.headers, *receipt], answer.body)

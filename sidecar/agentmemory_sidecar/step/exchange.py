@@ -76,8 +76,9 @@ class Client(Protocol):
 
     async def write(self, data: bytes) -> None: ...
 
-    async def end(self) -> None:
-        """End a streamed answer cleanly. Without it the connection is cut, so that no client takes it for whole."""
+    async def end(self, data: bytes = b"") -> None:
+        """End a streamed answer cleanly, with its last bytes. Without it the connection is cut, so that no client takes
+        the answer for whole."""
         ...
 
     @property

@@ -7,7 +7,7 @@ members that are null, ``is_error: false``. Consecutive messages of one role are
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -61,6 +61,8 @@ class Chain:
 
     base: str
     marks: Sequence[Sequence[str]]
+    places: Mapping[str, tuple[int, int]]
+    """The last place, (message, block), of each mark; in the order of their first ones."""
 
     def end(self, index: int) -> str:
         """The mark behind message ``index``; the base for -1. A message without blocks leaves the mark as it was."""
@@ -76,12 +78,7 @@ class Chain:
 
     def find(self, mark: str) -> tuple[int, int] | None:
         """The last place, (message, block), that carries this mark."""
-        for i in range(len(self.marks) - 1, -1, -1):
-            row = self.marks[i]
-            for k in range(len(row) - 1, -1, -1):
-                if row[k] == mark:
-                    return i, k
-        return None
+        return self.places.get(mark)
 
 
 def block_digests(role: str, content: Any) -> tuple[bytes, ...]:
@@ -112,7 +109,8 @@ def chain(messages: Iterable[tuple[bytes, ...]], base: str = SEED) -> Chain:
         rows.append(row)
         if row:
             mark = row[-1]
-    return Chain(base, rows)
+    places = {mark: (i, k) for i, row in enumerate(rows) for k, mark in enumerate(row)}
+    return Chain(base, rows, places)
 
 
 def digest(value: Any) -> str:

@@ -211,6 +211,6 @@ def checked(value: str, what: str) -> str:
     """An id as it is, or a 400 that says why it cannot be one."""
     if len(value) * 12 > MAX_ID and (size := len(quote(value, safe=""))) > MAX_ID:
         raise ambiguous_session(f"The {what} has {size} bytes, percent-encoded; at most {MAX_ID} are allowed.")
-    if any(ord(character) < 32 or ord(character) == 127 for character in value):
+    if not value.isprintable() and any(ord(character) < 32 or ord(character) == 127 for character in value):
         raise ambiguous_session(f"The {what} has control characters.")
     return value

@@ -14,10 +14,10 @@ from agentmemory_sidecar.wire.errors import ApiError, bad_encoding, too_large
 from agentmemory_sidecar.wire.spans import (
     NotSplicable,
     Span,
-    spans_of_elements,
     spans_of_members,
     split_array,
     split_object,
+    starts_of_elements,
 )
 
 LIMIT = 32_000_000
@@ -144,7 +144,7 @@ class MessagesRequest:
     _at: Span = field(default=Span(0, 0), repr=False)
     """Where ``messages`` stands in the body."""
     _chain: Chain | None = field(default=None, repr=False)
-    _spans: list[Span] | None = field(default=None, repr=False)
+    _starts: list[int] | None = field(default=None, repr=False)
     _decoded: dict[int, Any] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
@@ -164,14 +164,12 @@ class MessagesRequest:
         """Raises ``NotSplicable`` where the body cannot be cut safely: better found before than after Claude was asked."""
         self._at = spans_of_members(self.body, self.top)["messages"]
 
-    @property
-    def message_spans(self) -> list[Span]:
-        """Where the messages stand in the body. Raises ``NotSplicable`` where it cannot be edited safely."""
-        if self._spans is None:
+    def span_of(self, index: int) -> Span:
+        """Where a message stands in the body. Raises ``NotSplicable`` where it cannot be edited safely."""
+        if self._starts is None:
             at = self._at
-            sizes = [len(raw) for raw in self.raws]
-            self._spans = spans_of_elements(self.body[at.start : at.end], sizes, at.start)
-        return self._spans
+            self._starts = starts_of_elements(self.body[at.start : at.end], list(map(len, self.raws)), at.start)
+        return Span(self._starts[index], self._starts[index] + len(self.raws[index]))
 
     @property
     def model(self) -> str:

@@ -7,7 +7,7 @@ the only thing left to find is the white space, commas and keys between values.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import accumulate, islice
+from itertools import accumulate
 from typing import NamedTuple
 
 import msgspec
@@ -88,25 +88,27 @@ def _walk_members(raw: bytes, values: Mapping[str, msgspec.Raw], offset: int) ->
 def elements(text: bytes, at: Span) -> list[Span]:
     """The elements of the array at ``at``."""
     raw = text[at.start : at.end]
-    return spans_of_elements(raw, [len(memoryview(value)) for value in _array.decode(raw)], at.start)
+    sizes = [len(memoryview(value)) for value in _array.decode(raw)]
+    return [
+        Span(start, start + size) for start, size in zip(starts_of_elements(raw, sizes, at.start), sizes, strict=True)
+    ]
 
 
-def spans_of_elements(raw: bytes, sizes: Sequence[int], offset: int = 0) -> list[Span]:
-    """The same for an array whose elements' lengths are known."""
+def starts_of_elements(raw: bytes, sizes: Sequence[int], offset: int = 0) -> list[int]:
+    """Where the elements of an array begin whose lengths are known."""
     if sizes and sum(sizes) + len(sizes) + 1 == len(raw):  # one comma or bracket beside each: no white space
-        ends = accumulate((size + 1 for size in sizes), initial=offset)
-        return [Span(end - size, end) for end, size in zip(islice(ends, 1, None), sizes, strict=True)]
+        return list(accumulate((size + 1 for size in sizes[:-1]), initial=offset + 1))
     start = _ARRAY_START.match(raw)
     if start is None:
         raise NotSplicable("not an array")
     position = start.end()
-    spans: list[Span] = []
+    starts: list[int] = []
     for size in sizes:
         gap = _SEPARATOR.match(raw, position)
         assert gap is not None  # the pattern matches the empty string
-        spans.append(Span(offset + gap.end(), offset + gap.end() + size))
+        starts.append(offset + gap.end())
         position = gap.end() + size
-    return spans
+    return starts
 
 
 def splice(text: bytes, insertions: Iterable[tuple[int, bytes]]) -> bytes:

@@ -319,10 +319,11 @@ class Index:
         heapq.heapify(heap)
         skipped = {term for _, term in words_asked(query)} | self.speaker_stems
         said: set[str] = set()
+        terms, pop = self.terms, heapq.heappop
         while heap:
-            worth, number, seen = heapq.heappop(heap)
-            own = self.terms[-number] - skipped
-            if own and not seen:
+            worth, number, seen = pop(heap)
+            own = terms[-number] - skipped
+            if not seen and not own.isdisjoint(said):
                 again = len(own & said) / len(own)
                 if again > 0.3:
                     heapq.heappush(heap, (worth * (1 - weights.diversity * again), number, True))

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -161,12 +162,14 @@ class _Budget:
 
     def take(self, number: int, score: float, why_not: str) -> bool | None:
         """Take a fact by its score; False where it stays out, None where no other fits either."""
-        if self.full:
+        if self._left < self._cheapest and not self._explain:  # self.full; this is asked for each fact found
             return None
-        fact = self._prepared.facts[number]
         if number in self._facts:
             return False
-        if self._is_said(number, fact):
+        fact = self._prepared.facts[number]
+        if (self._prepared.places[number], fact.hash) in self._said:
+            if not self._explain:
+                return False
             why_not = "said"
         cost = self._cost(number, fact)
         if not why_not and cost > self._left:
@@ -262,6 +265,7 @@ def _said(said: Mapping[str, str]) -> set[tuple[str, str]]:
     return {(_place(pointer), value) for pointer, value in said.items()}
 
 
+@lru_cache(maxsize=8_192)
 def _place(pointer: str) -> str:
     """An element of a list counts as said wherever in its list it stands by now."""
     parent, _, name = pointer.rpartition("/")
