@@ -111,8 +111,9 @@ async def test_a_lost_renewal_leaves_the_others_alone(backend: Backend) -> None:
         rival.ask("Quick?")
         node.faults.plan(Kind.PAUSED_BEFORE, name="state.lock", skip=1)
         slow = asyncio.ensure_future(world.send(agent, node, fault="slow_first_byte ms=1500"))  # noqa: TID251
-        while not node.faults.happened:  # noqa: ASYNC110
+        while not node.faults.happened and not slow.done():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+        assert node.faults.happened, "the lock was never renewed"
         attempt = await world.send(rival, other)
         while attempt.code == BUSY:
             await asyncio.sleep(0.05)
@@ -123,7 +124,7 @@ async def test_a_lost_renewal_leaves_the_others_alone(backend: Backend) -> None:
         agent.messages = []
         agent.ask("Slow again?")
         slow = asyncio.ensure_future(world.send(agent, node, fault="slow_first_byte ms=1500"))  # noqa: TID251
-        while not await world.keys("lock"):  # noqa: ASYNC110
+        while await held(world) == ([], 0) and not slow.done():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         while not slow.done():
             locks = await held(world)
@@ -246,7 +247,7 @@ async def test_turns_run_without_redis(killables: Killables, claude: StrictClaud
         second.ask("At once?")
         agent.ask("Slowly?")
         slow = asyncio.ensure_future(world.send(agent, world.nodes[0], fault="slow_first_byte ms=1500"))  # noqa: TID251
-        while await world.item_locks() == 0:  # noqa: ASYNC110
+        while await world.item_locks() == 0 and not slow.done():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         assert (await world.send(second, world.nodes[1])).code == BUSY
         assert (await slow).acknowledged
