@@ -18,11 +18,17 @@ class Tasks:
     def __init__(self) -> None:
         self._running: set[asyncio.Task[Any]] = set()
 
-    def start(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+    def start(self, coroutine: Coroutine[Any, Any, Any], name: str, *, awaited: bool = False) -> asyncio.Task[Any]:
+        """``awaited``: somebody waits for the result and takes the failure, so it is not logged."""
         task = asyncio.get_running_loop().create_task(coroutine, name=name)
         self._running.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._taken if awaited else self._ended)
         return task
+
+    def _taken(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # who waited may have stopped waiting: then nobody else marks it as seen
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)

@@ -144,9 +144,8 @@ async def _try(services: Services, lease: Lease, claim: Claim) -> bool:
     conversation = lease.question.conversation
     if services.hot_health.ready:
         if lease.checked is None:
-            lease.checked = services.tasks.start(services.state.versions(conversation), "read the item's versions")
-            # Whether anyone comes to fetch a failure depends on what the hot tier says.
-            lease.checked.add_done_callback(lambda future: future.cancelled() or future.exception())
+            reading = services.state.versions(conversation)
+            lease.checked = services.tasks.start(reading, "read the item's versions", awaited=True)
         lease.in_hot = True
         try:
             begun = await services.hot.begin(conversation, claim)
