@@ -78,6 +78,20 @@ async def test_hydration_may_be_off_and_has_bounds(
         assert [word for word in ("first", "second", "third") if f"the {word} thing" in str(sent)] == told, spec
 
 
+async def test_prepended_turns_keep_within_what_all_injections_may_take(
+    start: Start, connect: Callable[..., Agent], claude: StrictClaude
+) -> None:
+    stand = await start({"injection": {"conversationTokens": 40}, "filter": {"budgetTokens": 40}})
+    laptop = connect(stand)
+    for word in ("first", "second", "third"):
+        claude.script("Noted.")
+        await laptop.good(f"This is the {word} thing that I say, with a few words more to fill the line of it.")
+    await laptop.fresh().good("Go on.")
+
+    sent = str(claude.requests[-1].messages[:-1])
+    assert [word for word in ("first", "second", "third") if f"the {word} thing" in sent] == ["third"]
+
+
 async def test_window_holds_whole_turns_only(start: Start, connect: Callable[..., Agent], claude: StrictClaude) -> None:
     stand = await start({"ephemeral": {"turns": 2}})
     laptop = connect(stand)

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
+import asyncpg
 import msgspec
 import pytest
 
@@ -212,6 +213,29 @@ async def test_nothing_is_forwarded_that_could_not_be_saved(
     # The lock went at once, so the session goes on as soon as the tier does.
     await it.state.heal()
     assert (await agent.good("Go on.")).receipt["turn"] == "2"
+
+
+async def test_state_tier_that_is_behind_is_not_gone_on_with(
+    stand: Stand, connect: Callable[..., Agent], claude: StrictClaude, dsn: str
+) -> None:
+    """Such as a standby that took over before it had the latest turn. Claude is not asked on the older state."""
+    agent = connect(stand)
+    for number in range(2):
+        await agent.good(f"Go on, {number}.")
+    stored = await stand.stored(agent.session)
+    connection = await asyncpg.connect(dsn)
+    set_back = "UPDATE agentmemory.items SET turn = turn + $2, version = version + $2 WHERE session = $1"
+    await connection.execute(set_back, agent.session, -1)
+    refused = await agent.send(messages=[*agent.messages, *QUESTION])
+    await connection.execute(set_back, agent.session, 1)  # it has caught up
+    await connection.close()
+    again = await agent.good("Go on.")
+
+    assert (refused.status, refused.code, refused.headers["x-should-retry"]) == (503, "memory_stale", "true")
+    assert (again.receipt["turn"], stored.versions.turn) == ("3", 2)
+    assert len(claude.requests) == 3
+    assert await stand.is_free(agent.session)
+    assert unharmed(claude)
 
 
 @pytest.mark.parametrize("stream", [True, False])

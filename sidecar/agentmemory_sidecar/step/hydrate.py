@@ -18,7 +18,7 @@ from agentmemory_sidecar.step.admit import Lease
 from agentmemory_sidecar.step.question import Question
 from agentmemory_sidecar.step.services import Services
 from agentmemory_sidecar.stores.protocols import ABSENT, Conversation, StoreUnavailable, Versions
-from agentmemory_sidecar.wire.errors import memory_unavailable
+from agentmemory_sidecar.wire.errors import memory_stale, memory_unavailable
 
 REPEAT_S = 600.0
 """How long a committed reply answers the identical request."""
@@ -62,7 +62,8 @@ class Memory:
 
 
 async def hydrate(services: Services, question: Question, lease: Lease) -> Memory:
-    """Raises ApiError (503) where the state tier is away and the resource refuses to go on without it."""
+    """Raises ApiError (503) where the state tier is away and the resource refuses to go on without it, and where it is
+    behind what the hot tier knows."""
     try:
         memory = await _own(services, question, lease)
         if not question.is_root:
@@ -97,6 +98,10 @@ async def _own(services: Services, question: Question, lease: Lease) -> Memory:
         memory = _memory(services, versions, begun.copy.body, begun.ledger, Tier.HOT)
     else:
         stored = await services.state.read(question.conversation)
+        if begun.copy is not None and ABSENT.version < stored.versions.version < begun.copy.versions.version:
+            # A standby that took over, or a backup: what the session has seen since is not there. (No item at all is one
+            # that has expired.) ``staleReads`` knows no other answer yet.
+            raise memory_stale()
         memory = _memory(services, stored.versions, stored.body, {**begun.ledger, **stored.ledger}, Tier.STATE)
     memory.in_hot = set(begun.ledger)
     memory.acknowledged, memory.compacted, memory.notes = begun.acknowledged, begun.compacted, tuple(begun.notes)

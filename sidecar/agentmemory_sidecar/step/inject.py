@@ -96,10 +96,12 @@ def plan(
     here = request.last_user
     if here < 0 or not request.starts_turn or not memory.remembers or injection.stands_at(request):
         return None
+    text = render(selection)
     history = []
     if injection.fresh and config.hydration.on_fresh is OnFresh.PREPEND:
-        history = as_history(memory.item.window[-config.hydration.turns :], config.hydration.budget_tokens)
-    text = render(selection)
+        left = config.injection.conversation_tokens - injection.replay.tokens - estimate(text)
+        budget = min(config.hydration.budget_tokens, left)
+        history = as_history(memory.item.window[-config.hydration.turns :], budget)
     packed = b",".join(msgspec.json.encode(message) for message in history)
     mark = request.chain.end(here)
     return Entry(

@@ -87,6 +87,12 @@ def memory_unavailable(tier: str, *, sent: bool = False) -> ApiError:
     )
 
 
+def memory_stale() -> ApiError:
+    """The state tier knows less than the session has already seen, and the resource refuses to go on with that."""
+    said = "This session's memory is behind what the session has already seen. Nothing was sent to Claude."
+    return ApiError(503, "api_error", said, "memory_stale", retry=True)
+
+
 def upstream_unreachable(reason: str) -> ApiError:
     return ApiError(502, "api_error", f"Claude could not be reached: {reason}.", "upstream_unreachable", retry=True)
 
