@@ -1,7 +1,7 @@
 """The default strategy: by words, in process, with no network and no model."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -65,7 +65,7 @@ class Lexical:
         budget = _Budget(prepared, budget_tokens - _FRAME, _said(said or {}), explain=explain)
         for number in prepared.pinned:
             budget.pin(number)
-        if not budget.truncated and not budget.full:
+        if not budget.truncated and budget.has_room:
             query = _shortened(query)
             scores = prepared.index.scores(query)
             budget.offer(scores)
@@ -124,6 +124,8 @@ class _Budget:
         self._prepared = prepared
         self._left = tokens
         self._cheapest = prepared.cheapest
+        self._fresh: set[int] = set()
+        """Facts that were found and may go in: neither taken nor said."""
         self._said = said
         self._explain = explain
         self._facts: dict[int, Fact] = {}
@@ -134,13 +136,23 @@ class _Budget:
         self.truncated = False
 
     @property
-    def full(self) -> bool:
-        """Not even the smallest fact fits, and nobody asks why the others stay out."""
-        return self._left < self._cheapest and not self._explain
+    def has_room(self) -> bool:
+        """Whether any fact could go in, or somebody asks why not. In a long conversation all of a small state is said."""
+        if self._explain:
+            return True
+        costs, left = self._prepared.costs, self._left
+        return left >= self._prepared.cheapest and any(costs[n] <= left for n in self._open(range(len(costs))))
 
     def offer(self, numbers: Iterable[int]) -> None:
-        """Only these facts will be offered from here on."""
-        self._cheapest = min(map(self._prepared.costs.__getitem__, numbers), default=0)
+        """These facts were found, only they will be offered from here on."""
+        self._fresh = set(self._open(numbers))
+        self._cheapest = min(map(self._prepared.costs.__getitem__, self._fresh), default=0)
+
+    def _open(self, numbers: Iterable[int]) -> Iterator[int]:
+        facts, places = self._prepared.facts, self._prepared.places
+        for number in numbers:
+            if number not in self._facts and (places[number], facts[number].hash) not in self._said:
+                yield number
 
     def pin(self, number: int) -> None:
         """Take a pinned fact, cut to what is left if it must be."""
@@ -162,14 +174,16 @@ class _Budget:
 
     def take(self, number: int, score: float, why_not: str) -> bool | None:
         """Take a fact by its score; False where it stays out, None where no other fits either."""
-        if self._left < self._cheapest and not self._explain:  # self.full; this is asked for each fact found
-            return None
+        if not self._explain:
+            if not self._fresh or self._left < self._cheapest:
+                return None
+            if number not in self._fresh:
+                return False
+            self._fresh.remove(number)
         if number in self._facts:
             return False
         fact = self._prepared.facts[number]
-        if (self._prepared.places[number], fact.hash) in self._said:
-            if not self._explain:
-                return False
+        if self._explain and self._is_said(number, fact):
             why_not = "said"
         cost = self._cost(number, fact)
         if not why_not and cost > self._left:
