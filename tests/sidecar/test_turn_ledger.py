@@ -294,7 +294,7 @@ async def test_filter_none_and_fields_that_never_go_in(
 ) -> None:
     state = {"active_mission": {"goal": "Open the hall"}, "extracted_context": {"pin": "the key is 1234"}}
     cases: list[tuple[Json, set[str]]] = [
-        ({"strategy": "None"}, set()),
+        ({"strategy": "None"}, {"goal"}),  # pinned, so it goes in whatever the strategy
         ({"neverInPrompt": ["/extracted_context/pin"]}, {"goal"}),
         ({}, {"goal", "pin"}),
     ]

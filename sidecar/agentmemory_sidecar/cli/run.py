@@ -25,12 +25,18 @@ READY_S = 90.0
 @click.option("--session", default="", help="The session of all requests of this command.")
 @click.option("--upstream", default="", help="Claude's base URL, instead of the resource's.")
 @click.option("--data", type=click.Path(path_type=Path), help="Directory for everything kept on this machine.")
+@click.option("--region", default="", help="The region the sidecar is in (default: the resource's first).")
 @click.option("--name", default="", help="Which AgentMemory, if the file holds several.")
+@click.option("--secrets", type=click.Path(path_type=Path), help="Folder that stands for the Secrets of a cluster.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-def run(file: Path, session: str, upstream: str, data: Path | None, name: str, command: tuple[str, ...]) -> int:
+def run(
+    file: Path, session: str, upstream: str, data: Path | None, region: str, name: str, secrets: Path | None,
+    command: tuple[str, ...],
+) -> int:  # fmt: skip
     """Run COMMAND with its Claude traffic through the sidecar, which is started if none runs. Its exit code is ours."""
-    config = compiled(file, data=data, name=name, upstream=upstream)
-    with sidecar(config, file, upstream=upstream, name=name) as running:
+    config = compiled(file, data=data, region=region, name=name, upstream=upstream, secrets=secrets)
+    given = {"--upstream": upstream, "--region": region, "--name": name, "--secrets": str(secrets or "")}
+    with sidecar(config, file, given) as running:
         environment = dict(os.environ) | client_environment(running.url, session, config, os.environ)
         try:
             process = subprocess.Popen(command, env=environment)  # noqa: S603 - running it is what was asked for
@@ -60,16 +66,16 @@ def client_environment(url: str, session: str, config: SidecarConfig, present: M
 
 
 @contextlib.contextmanager
-def sidecar(config: SidecarConfig, file: Path, *, upstream: str, name: str) -> Iterator[Running]:
-    """The sidecar that runs on this data directory, or one started for as long as the command runs."""
+def sidecar(config: SidecarConfig, file: Path, given: Mapping[str, str]) -> Iterator[Running]:
+    """The sidecar that runs on this data directory, or one started for as long as the command runs, with the options that
+    were given (empty ones were not)."""
     if (running := read(config.data_dir)) is not None:
         yield running
         return
     config.data_dir.mkdir(parents=True, exist_ok=True)
     log = config.data_dir / "sidecar.log"
     arguments = ["up", "-f", str(file), "--listen", "127.0.0.1:0", "--data", str(config.data_dir)]
-    arguments += ["--upstream", upstream] if upstream else []
-    arguments += ["--name", name] if name else []
+    arguments += [part for option, value in given.items() if value for part in (option, value)]
     with log.open("ab") as output:
         process = subprocess.Popen(  # noqa: S603 - our own command
             [sys.executable, "-m", "agentmemory_sidecar.cli", *arguments],
