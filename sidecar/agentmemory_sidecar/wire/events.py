@@ -4,13 +4,14 @@ The bytes go on as they came; nothing here is ever sent. Event names and delta t
 streaming reference; unknown ones are passed over, and make the reply one that cannot be told again (``faithful``).
 """
 
-from collections.abc import Iterator
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 _decode = msgspec.json.Decoder().decode
+_BLANK_LINE = re.compile(rb"\n\n|\r\n\r\n")
 
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 
@@ -21,22 +22,19 @@ class Frames:
     def __init__(self) -> None:
         self._rest = b""
 
-    def feed(self, chunk: bytes) -> Iterator[bytes]:
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Take the next bytes in; returns the frames that they complete."""
         data = self._rest + chunk if self._rest else chunk
+        if b"\r" not in data:
+            *frames, self._rest = data.split(b"\n\n")
+            return [frame + b"\n\n" for frame in frames]
+        found: list[bytes] = []
         position = 0
-        crlf = b"\r" in data
-        while True:
-            end = data.find(b"\n\n", position)
-            size = 2
-            if crlf:
-                other = data.find(b"\r\n\r\n", position)
-                if other >= 0 and (end < 0 or other < end):
-                    end, size = other, 4
-            if end < 0:
-                break
-            yield data[position : end + size]
-            position = end + size
+        while (blank := _BLANK_LINE.search(data, position)) is not None:
+            found.append(data[position : blank.end()])
+            position = blank.end()
         self._rest = data[position:]
+        return found
 
     @property
     def rest(self) -> bytes:
