@@ -2,7 +2,6 @@ import pytest
 
 from agentmemory_sidecar.memory.filter import Lexical, NoFilter, Unsupported, make
 
-
 STATE = {"a": {"goal": "Ship the goal " * 20, "notes": ["The goal is near", "The sea is blue"]}}
 
 
