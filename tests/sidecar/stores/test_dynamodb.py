@@ -153,7 +153,7 @@ async def test_a_missing_table_is_named_with_the_way_out(options: AwsOptions) ->
         await store.ping()
     assert told.value.definite
     assert told.value.reason.startswith("table 'nowhere' not found in us-east-1 at http://127.0.0.1:")
-    assert "apply the AgentMemory resource" in told.value.reason
+    assert "create it" in told.value.reason
     await store.close()
 
 
