@@ -94,7 +94,7 @@ async def serve(config: SidecarConfig, listen: tuple[str, int], admin: tuple[str
     # What start-up made stays for good: the collector need not look at it again and again while requests come.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
+    gc.set_threshold(10_000, 10, 20)
     try:
         await stop.wait()
     finally:

@@ -89,7 +89,7 @@ def block_digests(role: str, content: Any) -> tuple[bytes, ...]:
     )
 
 
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=4_096)
 def extend(mark: str, digests: tuple[bytes, ...]) -> tuple[str, ...]:
     """The marks behind each block of one message that follows ``mark``. Remembered: a conversation comes whole each time."""
     row: list[str] = []

@@ -92,7 +92,7 @@ class Sketches:
     they are recognised, not parsed. ``limit`` in bytes bounds what is kept; when it is full, all is forgotten.
     """
 
-    def __init__(self, limit: int = 6_000_000, longest: int = 65_536) -> None:
+    def __init__(self, limit: int = 2_000_000, longest: int = 32_768) -> None:
         self._limit, self._longest, self._size = limit, longest, 0
         self._known: dict[bytes, Sketch] = {}
 

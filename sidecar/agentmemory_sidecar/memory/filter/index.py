@@ -130,7 +130,7 @@ def _seen(text: str) -> tuple[str, bool, str]:
     return match[1] if match else "", text.rstrip().endswith("?"), " ".join(text.lower().split())
 
 
-@lru_cache(maxsize=8_192)
+@lru_cache(maxsize=4_096)
 def _read(text: str, start: int) -> tuple[frozenset[str], dict[str, int], int]:
     """The stems of a text from ``start`` on, how often each term stands in it (stems, pairs of them, and beginnings of the
     long ones), and how many terms that are.
