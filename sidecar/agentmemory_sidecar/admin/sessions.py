@@ -12,11 +12,12 @@ from agentmemory_sidecar.archive.reader import Record, RecordReader
 from agentmemory_sidecar.archive.record import Payload
 from agentmemory_sidecar.memory import links
 from agentmemory_sidecar.memory.admin_patch import from_json_patch, from_merge_patch
-from agentmemory_sidecar.memory.item import KEPT_STEPS, Item, pack, unpack
-from agentmemory_sidecar.memory.state import Patch, PatchError, apply, empty, from_json
+from agentmemory_sidecar.memory.item import KEPT_STEPS, Item, Outgoing, unpack
+from agentmemory_sidecar.memory.state import Patch, PatchError, apply, from_json
 from agentmemory_sidecar.memory.tokens import estimate
 from agentmemory_sidecar.step import build
 from agentmemory_sidecar.step.services import Services
+from agentmemory_sidecar.step.values import write_values
 from agentmemory_sidecar.stores.protocols import (
     ROOT,
     Conversation,
@@ -135,8 +136,7 @@ class Sessions:
                 return SessionState(from_json(item.state, region=self._services.config.region), stored.versions.version)
             if expect is not None and stored.versions.version != expect:
                 raise VersionMoved(stored.versions.version)
-            before = from_json(item.state, region=self._services.config.region)
-            before = before or empty(item.user, self._services.config.schema_version)
+            before = build.state_of(item, self._services.config, item.user)
             make = from_json_patch if json_patch else from_merge_patch
             patch = make(body, patch_id, before)
             state = apply(before, patch)
@@ -170,14 +170,9 @@ class Sessions:
             step=patch.id, patch=build.linked(msgspec.to_builtins(patch), config.blob_threshold_bytes, drafts)
         )
         build.add_record(item, place, "patch", payload, new, drafts.keys)
-        spilled: list[Any] = []
+        spilled: list[Outgoing] = []
         body = build.shrink(item, spilled.append, drafts)
-        await drafts.write(services.blobs, services.blob_health, services.state, conversation)
-        for outgoing in spilled:
-            await services.state.put_chunks(conversation, outgoing.chunks, outgoing.data)
-        if drafts.waiting:
-            item.blobs = [*item.blobs, *drafts.waiting]
-            body = pack(item)
+        body = await write_values(services, conversation, item, body, drafts, spilled)
         await services.state.write(
             conversation, body, expect=read, new=new, pending=item.pending, ttl_s=services.state_ttl_s
         )

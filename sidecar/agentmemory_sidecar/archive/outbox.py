@@ -11,8 +11,10 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Protocol
 
+import msgspec
+
 from agentmemory_sidecar.archive.record import hash_of
-from agentmemory_sidecar.memory.item import Item, Outgoing, UnknownFormat, pack, unpack
+from agentmemory_sidecar.memory.item import Outgoing, UnknownFormat, pack, unpack
 from agentmemory_sidecar.stores.protocols import (
     AlreadyWritten,
     Conversation,
@@ -144,7 +146,7 @@ class Archiver:
         await self._carry([(conversation, record) for record in item.outbox])
         await self._move_blobs(conversation, item.blobs)
         spilled = [record.chunks for record in item.outbox if not record.data]
-        done = Item(**{**{name: getattr(item, name) for name in Item.__struct_fields__}, "outbox": [], "blobs": []})
+        done = msgspec.structs.replace(item, outbox=[], blobs=[])
         try:
             # What the item means stays as it was, so its versions do too: this only takes out what was carried.
             await self._state.write(

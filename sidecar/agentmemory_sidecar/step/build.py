@@ -12,7 +12,7 @@ import msgspec
 
 from agentmemory_sidecar.archive.blobs import Drafts
 from agentmemory_sidecar.archive.keys import SubjectKey
-from agentmemory_sidecar.archive.record import Header, Kind, Payload, encode, hash_of, key_of
+from agentmemory_sidecar.archive.record import VERSION, Header, Kind, Payload, encode, hash_of, key_of
 from agentmemory_sidecar.memory import links
 from agentmemory_sidecar.memory.item import (
     ChainHead,
@@ -23,8 +23,9 @@ from agentmemory_sidecar.memory.item import (
     OutgoingPatch,
     pack,
 )
-from agentmemory_sidecar.memory.state import to_json
+from agentmemory_sidecar.memory.state import empty, from_json, to_json
 from agentmemory_sidecar.memory.window import Turn, shortened
+from agentmemory_sidecar.resource.config import SidecarConfig
 from agentmemory_sidecar.step.question import Question
 from agentmemory_sidecar.stores.protocols import ROOT, Conversation, Versions
 from agentmemory_sidecar.wire.events import Reply
@@ -60,7 +61,7 @@ def add_record(
     """Seal a record as the next of the chain and put it into the outbox."""
     seq = item.chain.seq + 1
     header = Header(
-        v=1, kind=kind, tenant=place.tenant, subject=place.key.subject, generation=place.key.generation,
+        v=VERSION, kind=kind, tenant=place.tenant, subject=place.key.subject, generation=place.key.generation,
         session=place.conversation.session, agent=place.conversation.agent, region=place.region, seq=seq,
         prev=item.chain.hash, at=place.now, turn=versions.turn, version=versions.version, blobs=list(blobs),
     )  # fmt: skip
@@ -98,6 +99,11 @@ def linked_json(data: bytes, threshold: int, drafts: Drafts) -> msgspec.Raw:
     if len(data) <= threshold:
         return msgspec.Raw(data)
     return msgspec.Raw(msgspec.json.encode(linked(msgspec.json.decode(data), threshold, drafts)))
+
+
+def state_of(item: Item, config: SidecarConfig, user: str) -> dict[str, Any]:
+    """The item's state object, or a new one of ``user`` where none was ever written."""
+    return from_json(item.state, region=config.region) if item.state else empty(user, config.schema_version)
 
 
 def set_state(item: Item, state: dict[str, Any], threshold: int, drafts: Drafts) -> bool:

@@ -9,7 +9,7 @@ import asyncio
 from dataclasses import dataclass
 
 from agentmemory_sidecar.archive.blobs import Drafts
-from agentmemory_sidecar.memory.item import Item, pack, unpack
+from agentmemory_sidecar.memory.item import Item, unpack
 from agentmemory_sidecar.memory.ledger import pack as pack_entry
 from agentmemory_sidecar.memory.state import Patch
 from agentmemory_sidecar.memory.verdict import Verdict, verdict
@@ -25,6 +25,7 @@ from agentmemory_sidecar.step.hydrate import Memory
 from agentmemory_sidecar.step.inject import Injection
 from agentmemory_sidecar.step.question import Question, mark_in_thread
 from agentmemory_sidecar.step.services import Services
+from agentmemory_sidecar.step.values import write_values
 from agentmemory_sidecar.stores.protocols import ABSENT, HotCopy, StaleWrite, StoreUnavailable, Versions
 from agentmemory_sidecar.wire.errors import fenced, memory_unavailable
 from agentmemory_sidecar.wire.events import Reply
@@ -111,9 +112,7 @@ async def _save(
         try:
             if versions == ABSENT:
                 await services.state.index(question.identity.tenant, key.subject, question.identity.session)
-            await _write_values(services, finished)
-            item.blobs = [*item.blobs, *(name for name in drafts.waiting if name not in item.blobs)]
-            body = pack(item) if drafts.waiting else body
+            body = await write_values(services, question.conversation, item, body, drafts, finished.spilled)
             lease.intact = False
             await services.state.write(
                 question.conversation, body, expect=versions, new=new, pending=item.pending,
@@ -139,15 +138,6 @@ async def _save(
             raise fenced()
         base, versions = found, stored.versions
     raise StoreUnavailable("state", "the item kept changing", definite=False)
-
-
-async def _write_values(services: Services, finished: Finished) -> None:
-    """What the item links to, before the item."""
-    await finished.drafts.write(services.blobs, services.blob_health, services.state, finished.question.conversation)
-    while finished.spilled:
-        record = finished.spilled[-1]
-        await services.state.put_chunks(finished.question.conversation, record.chunks, record.data)
-        finished.spilled.pop()
 
 
 async def _publish(

@@ -14,7 +14,7 @@ from agentmemory_sidecar.memory import rules
 from agentmemory_sidecar.memory.item import KEPT_STEPS, Item, Outgoing
 from agentmemory_sidecar.memory.ledger import Made
 from agentmemory_sidecar.memory.rebase import rebase
-from agentmemory_sidecar.memory.state import Patch, empty, encode_patch, from_json
+from agentmemory_sidecar.memory.state import Patch, encode_patch
 from agentmemory_sidecar.memory.verdict import Verdict
 from agentmemory_sidecar.memory.window import add_step, called
 from agentmemory_sidecar.resource.config import SidecarConfig
@@ -57,7 +57,7 @@ def next_item(config: SidecarConfig, archived: int, finished: Finished, base: It
     item.created_at, item.updated_at = item.created_at or place.now, place.now
     # One whose bytes wait in chunk items stays until the sweep has carried it and taken the chunks away.
     item.outbox = [record for record in item.outbox if record.seq > archived or not record.data]
-    applied = _apply_patch(config.schema_version, finished, base, item, versions, threshold)
+    applied = _apply_patch(config, finished, base, item, versions, threshold)
 
     before = base.mark
     start = first_new(request, before)
@@ -90,24 +90,19 @@ def next_item(config: SidecarConfig, archived: int, finished: Finished, base: It
 
 
 def _apply_patch(
-    schema_version: str, finished: Finished, base: Item, item: Item, versions: Versions, threshold: int
+    config: SidecarConfig, finished: Finished, base: Item, item: Item, versions: Versions, threshold: int
 ) -> Patch:
     """Change the state in ``item`` as the patch says; returns what was applied."""
-    patch, place = finished.patch, finished.place
+    patch = finished.patch
     if not patch.operations:
         return patch
     if not finished.question.is_root:
         whole = build.linked(msgspec.to_builtins(patch), threshold, finished.drafts)
         build.add_patch_for_session(item, msgspec.json.encode(whole))
         return patch
-
-    def state_of(one: Item) -> dict[str, Any]:
-        if one.state:
-            return from_json(one.state, region=place.region)
-        return empty(finished.question.identity.user, schema_version)
-
-    newer = state_of(base)
-    read = newer if base is finished.memory.item else state_of(finished.memory.item)
+    user = finished.question.identity.user
+    newer = build.state_of(base, config, user)
+    read = newer if base is finished.memory.item else build.state_of(finished.memory.item, config, user)
     rebased = rebase(read, newer, patch)
     if rebased.conflict is not None:
         build.add_conflict(item, finished.question.step, versions, rebased.conflict_json())

@@ -7,9 +7,10 @@ mark for each source, and the mark rises in the same conditional write that chan
 import asyncio
 
 from agentmemory_sidecar.memory.item import Conflict, Item, pack, unpack
-from agentmemory_sidecar.memory.state import PatchError, apply, decode_patch, empty, from_json, to_json
+from agentmemory_sidecar.memory.state import PatchError, apply, decode_patch, to_json
 from agentmemory_sidecar.metrics import Metrics
 from agentmemory_sidecar.resource.config import SidecarConfig
+from agentmemory_sidecar.step import build
 from agentmemory_sidecar.stores.protocols import (
     ROOT,
     Conversation,
@@ -53,9 +54,7 @@ class Patches:
         due = [patch for patch in own.patches if patch.seq > mark]
         if not due:
             return
-        state = from_json(item.state, region=self._config.region) if item.state else None
-        if state is None:
-            state = empty(item.user, self._config.schema_version)
+        state = build.state_of(item, self._config, item.user)
         kept: list[Conflict] = []
         for patch in due:
             try:
