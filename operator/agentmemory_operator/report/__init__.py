@@ -1,0 +1,1 @@
+"""What was found, for people: conditions in the status, and events."""
