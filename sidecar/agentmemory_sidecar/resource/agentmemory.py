@@ -59,7 +59,6 @@ class Spec(Model):
     """What memory the agents of a namespace have. Every field has a default: `spec: {}` is a laptop's memory."""
 
     cel = (
-        ("has(self.tenant) == has(oldSelf.tenant)", "the tenant is part of every key in every store: it cannot change"),
         (
             "self.deletionPolicy != 'Delete' || !has(self.archive) || !has(self.archive.s3) || "
             "!has(self.archive.s3.objectLock) || self.archive.s3.objectLock.mode != 'Compliance'",
