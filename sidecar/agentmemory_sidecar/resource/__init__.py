@@ -8,6 +8,7 @@ from agentmemory_sidecar.resource.compile import Installation, compile_resource
 from agentmemory_sidecar.resource.config import SidecarConfig
 from agentmemory_sidecar.resource.errors import NotSupportedYet, ResourceError
 from agentmemory_sidecar.resource.load import load, loads, parse
+from agentmemory_sidecar.resource.mounted import Mounted
 from agentmemory_sidecar.resource.references import LocalValues, Resolver, Unresolved
 from agentmemory_sidecar.resource.unsupported import unsupported
 
@@ -15,6 +16,7 @@ __all__ = [
     "AgentMemory",
     "Installation",
     "LocalValues",
+    "Mounted",
     "NotSupportedYet",
     "Resolver",
     "ResourceError",

@@ -1,6 +1,6 @@
 """An AgentMemory, seen from one region, as a SidecarConfig."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -38,6 +38,8 @@ class Installation:
     """S3's URL; empty for AWS's own."""
     role_arn: str = ""
     """The role the sidecar assumes where the resource names none."""
+    key_master: SecretStr = field(default_factory=lambda: SecretStr(""))
+    """What wraps the subjects' sealing keys (32 bytes as base64); empty where they stay on one machine."""
 
 
 def compile_resource(
@@ -106,6 +108,7 @@ class _Compiler:
             regions=spec.regions,
             data_dir=self.data_dir,
             keys_dir=self.data_dir / (keys or "keys"),
+            key_master=self.known.key_master,
             upstream=self.upstream(spec.upstream),
             hot=self.hot(),
             state=self.state(),

@@ -4,6 +4,7 @@ Compiled from an AgentMemory by :func:`agentmemory_sidecar.resource.compile.comp
 JSON. Immutable. Secrets do not show in `repr` or in pydantic's dumps; only :meth:`SidecarConfig.dumps` writes them.
 """
 
+import base64
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -15,6 +16,7 @@ from pydantic import (
     SecretStr,
     SerializationInfo,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -29,6 +31,7 @@ from agentmemory_sidecar.resource.yamltext import dotted
 
 FORMAT: Literal[1] = 1
 """The version of this form; a sidecar refuses one that it does not know."""
+MASTER_BYTES = 32
 
 
 def _shown(value: SecretStr, info: SerializationInfo) -> str:
@@ -308,7 +311,10 @@ class SidecarConfig(Config):
     data_dir: Path
     """The folder for what is kept on this machine (embedded stores, keys, the admin token)."""
     keys_dir: Path
-    """The folder of the subjects' sealing keys."""
+    """The folder of the subjects' sealing keys, where there is no `key_master`."""
+    key_master: Secret = SecretStr("")
+    """What wraps the subjects' sealing keys in the state tier: 32 random bytes as base64; empty keeps the keys in
+    `keys_dir`, on this machine alone."""
     upstream: UpstreamConfig
     """Claude, or the gateway that stands for it."""
     hot: Annotated[RedisHot | EmbeddedStore, Field(discriminator="kind")]
@@ -371,6 +377,23 @@ class SidecarConfig(Config):
                     for detail in error.errors(include_url=False, include_input=False)
                 ]
             ) from None
+
+    @property
+    def master(self) -> bytes:
+        """`key_master` as bytes; empty for none."""
+        return base64.b64decode(self.key_master.get_secret_value())
+
+    @field_validator("key_master")
+    @classmethod
+    def _is_a_key(cls, value: SecretStr) -> SecretStr:
+        text = value.get_secret_value()
+        try:
+            size = len(base64.b64decode(text, validate=True))
+        except ValueError:
+            size = -1
+        if text and size != MASTER_BYTES:
+            raise ValueError(f"must be {MASTER_BYTES} bytes as base64")
+        return value
 
     @model_validator(mode="after")
     def _is_in_a_region_of_the_resource(self) -> Self:
