@@ -14,8 +14,8 @@ COLUMNS: list[dict[str, Any]] = [
     {
         "name": "Regions",
         "type": "string",
-        "jsonPath": ".status.regionsReady",
-        "description": "How many of the regions are ready, such as 2/2.",
+        "jsonPath": ".status.summary.regions",
+        "description": "The regions, or how many of them are ready.",
     },
     {"name": "Redis", "type": "string", "jsonPath": _condition("RedisReady")},
     {"name": "State", "type": "string", "jsonPath": _condition("StateReady")},
@@ -59,7 +59,6 @@ _REGION = {
     "required": ["region"],
     "properties": {
         "region": {"type": "string", "minLength": 1, "maxLength": 63, "description": "The region's name."},
-        "ready": {"type": "boolean", "description": "Whether everything of this region is ready."},
     },
     **_FREE,
 }
@@ -74,10 +73,11 @@ STATUS: dict[str, Any] = {
             "minimum": 0,
             "description": "The generation of the resource that the operator has acted on.",
         },
-        "regionsReady": {
-            "type": "string",
-            "maxLength": 32,
-            "description": "How many of the regions are ready, such as `2/2`.",
+        "summary": {
+            "type": "object",
+            "description": "Texts for `kubectl get`, whose columns cannot put lists together.",
+            "properties": {"regions": {"type": "string", "maxLength": 1024, "description": "The regions."}},
+            **_FREE,
         },
         "conditions": {
             "type": "array",
