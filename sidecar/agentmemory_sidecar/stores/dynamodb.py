@@ -57,7 +57,7 @@ AGENTS_PAGE = 25
 
 
 class DynamoStateStore:
-    """:class:`~.protocols.StateStore` on a table made by :func:`.dynamodb_table.table_definition`."""
+    """:class:`~.protocols.StateStore` on a table made by :func:`agentmemory_sidecar.layout.dynamodb.table_definition`."""
 
     def __init__(self, options: AwsOptions, table: str, *, head: str = "main") -> None:
         """``head`` is the options' region for an Eventual global table, ``main`` for any other table.

@@ -1,4 +1,4 @@
-"""The DynamoDB table: its keys, its indexes and what it is created with. One table holds everything of a store.
+"""What lies in the DynamoDB table, and under which keys. One table holds everything of a store.
 
     pk                            sk                              what
     <tenant>/<session>            <agent>#chunk#<name>#<n>        a piece of a large value
@@ -18,21 +18,15 @@ seconds), ``pending`` (S), ``expires`` (N, epoch seconds, the table's TTL attrib
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from agentmemory_sidecar.stores.protocols import Conversation, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from mypy_boto3_dynamodb.client import DynamoDBClient
-    from mypy_boto3_dynamodb.type_defs import (
-        CreateTableInputTypeDef,
-        UpdateContinuousBackupsInputTypeDef,
-        UpdateTimeToLiveInputTypeDef,
-    )
+
+    from agentmemory_sidecar.layout.dynamodb import TableDefinition
 
 INDEX_SHARDS = tuple("0123456789abcdef")
 """Parts of a tenant's subject index, so that no partition takes all of a tenant's new sessions."""
@@ -123,66 +117,6 @@ def _fits(key: str, limit: int, what: str) -> str:
         reason = f"{what} too long for a key: {len(key)} bytes when percent-encoded, at most {limit}"
         raise StoreUnavailable("dynamodb", reason, definite=True)
     return key
-
-
-@dataclass(frozen=True, slots=True)
-class TableDefinition:
-    """The arguments of the three calls that make a table what the store needs, to be sent in this order."""
-
-    create: CreateTableInputTypeDef
-    time_to_live: UpdateTimeToLiveInputTypeDef
-    backups: UpdateContinuousBackupsInputTypeDef
-
-
-def table_definition(
-    table: str,
-    *,
-    deletion_protection: bool = True,
-    kms_key: str | None = None,
-    tags: Mapping[str, str] | None = None,
-) -> TableDefinition:
-    """What a table of this layout is created with. Without ``kms_key`` AWS encrypts with its own.
-
-    Streams with both images are what global tables replicate by. Strong (MRSC) global tables are said to take no TTL;
-    the store does not rely on it: an item past its expiry counts as absent whether or not it was deleted.
-    """
-    create: CreateTableInputTypeDef = {
-        "TableName": table,
-        "BillingMode": "PAY_PER_REQUEST",
-        "AttributeDefinitions": [
-            {"AttributeName": "pk", "AttributeType": "S"},
-            {"AttributeName": "sk", "AttributeType": "S"},
-            {"AttributeName": "pending", "AttributeType": "S"},
-        ],
-        "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
-        "GlobalSecondaryIndexes": [
-            {
-                "IndexName": "pending",
-                "KeySchema": [
-                    {"AttributeName": "pending", "KeyType": "HASH"},
-                    {"AttributeName": "pk", "KeyType": "RANGE"},
-                ],
-                "Projection": {"ProjectionType": "KEYS_ONLY"},
-            }
-        ],
-        "StreamSpecification": {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
-        "DeletionProtectionEnabled": deletion_protection,
-    }
-    if kms_key is not None:
-        create["SSESpecification"] = {"Enabled": True, "SSEType": "KMS", "KMSMasterKeyId": kms_key}
-    if tags:
-        create["Tags"] = [{"Key": key, "Value": value} for key, value in sorted(tags.items())]
-    return TableDefinition(
-        create=create,
-        time_to_live={
-            "TableName": table,
-            "TimeToLiveSpecification": {"AttributeName": "expires", "Enabled": True},
-        },
-        backups={
-            "TableName": table,
-            "PointInTimeRecoverySpecification": {"PointInTimeRecoveryEnabled": True},
-        },
-    )
 
 
 def create_table(client: DynamoDBClient, definition: TableDefinition) -> None:

@@ -1,4 +1,4 @@
-"""Keys and the table's definition, without a server."""
+"""Keys, without a server."""
 
 from urllib.parse import quote
 
@@ -94,16 +94,3 @@ def test_names_too_long_for_a_key_are_named() -> None:
         keys.partition("t", "é" * 500 + "x")
     assert told.value.definite
     assert keys.partition("t", "x" * 2046)
-
-
-def test_the_definition_is_what_a_global_table_needs() -> None:
-    definition = keys.table_definition("memory", kms_key="alias/m", tags={"tenant": "acme"})
-    assert definition.create["BillingMode"] == "PAY_PER_REQUEST"
-    assert definition.create["StreamSpecification"] == {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
-    assert definition.create["DeletionProtectionEnabled"]
-    assert definition.create["SSESpecification"] == {"Enabled": True, "SSEType": "KMS", "KMSMasterKeyId": "alias/m"}
-    assert definition.create["Tags"] == [{"Key": "tenant", "Value": "acme"}]
-    declared = {attribute["AttributeName"] for attribute in definition.create["AttributeDefinitions"]}
-    index = definition.create["GlobalSecondaryIndexes"][0]
-    used = {key["AttributeName"] for key in (*definition.create["KeySchema"], *index["KeySchema"])}
-    assert declared == used  # DynamoDB refuses one that no key uses

@@ -8,9 +8,10 @@ from uuid import uuid4
 import pytest
 from botocore.session import Session
 
+from agentmemory_sidecar.layout.dynamodb import table_definition
 from agentmemory_sidecar.stores.aws import AwsOptions
 from agentmemory_sidecar.stores.dynamodb import DynamoStateStore
-from agentmemory_sidecar.stores.dynamodb_table import create_table, table_definition
+from agentmemory_sidecar.stores.dynamodb_table import create_table
 from agentmemory_sidecar.stores.protocols import ObjectStore, StateStore
 from agentmemory_sidecar.stores.s3 import S3ObjectStore, S3Options
 from tests.faults import FaultProxy

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 
+from agentmemory_sidecar.layout.postgres import NEEDED
 from agentmemory_sidecar.stores.postgres import (
     PostgresObjectStore,
     PostgresOptions,
@@ -14,7 +15,6 @@ from agentmemory_sidecar.stores.postgres import (
     SchemaMismatch,
     migrate,
 )
-from agentmemory_sidecar.stores.postgres.schema import NEEDED, migrations
 from agentmemory_sidecar.stores.protocols import StoreUnavailable
 from tests.sidecar.stores.conformance.state import create, fresh
 
@@ -25,11 +25,6 @@ async def execute(dsn: str, sql: str) -> None:
         await connection.execute(sql)
     finally:
         await connection.close()
-
-
-def test_the_migrations_come_with_the_package() -> None:
-    assert [migration.version for migration in migrations()] == list(range(1, NEEDED + 1))
-    assert NEEDED >= 2
 
 
 async def test_a_second_run_changes_nothing(database: str) -> None:
