@@ -72,6 +72,7 @@ def resource_schema() -> Schema:
     whole = AgentMemory.model_json_schema()
     definitions: Mapping[str, Schema] = whole["$defs"]
     spec = structural({**whole["properties"]["spec"]}, definitions)
+    spec[CEL] = [*spec[CEL], *region_rules(spec)]
     forbid_removal(spec)
     return {
         "type": "object",
@@ -89,11 +90,14 @@ def resource_schema() -> Schema:
 # ------------------------------------------------------------------------------------------------ the structural form
 
 
-def structural(schema: Schema, definitions: Mapping[str, Schema], *, defaults: bool = True) -> Schema:
+def structural(
+    schema: Schema, definitions: Mapping[str, Schema], *, in_list: bool = False, by_region: bool = False
+) -> Schema:
     """``schema`` without references, unions and nulls.
 
-    ``defaults`` says whether the API server may fill in defaults below here. It may not in an entry for one region:
-    what such an entry does not name is as in the fields beside the list.
+    Nothing is filled in by the API server below a list (``in_list``): what an entry for a region does not name is as
+    in the fields beside the list, and any other list would differ from what `kubectl apply` remembers of it.
+    Entries by region (``by_region``) have the fields beside the list again, which are described there.
     """
     schema = _resolved(schema, definitions)
     plain = {key: value for key, value in schema.items() if key not in _DROPPED}
@@ -101,21 +105,21 @@ def structural(schema: Schema, definitions: Mapping[str, Schema], *, defaults: b
         plain["anyOf"] = [{"type": "integer"}, {"type": "string"}]
     if "description" in plain:
         plain["description"] = _text(plain["description"])
+    if by_region:
+        plain.pop("description", None)
     if properties := schema.get("properties"):
         plain["properties"] = {
-            name: structural(property_, definitions, defaults=defaults) for name, property_ in properties.items()
+            name: structural(property_, definitions, in_list=in_list, by_region=by_region)
+            for name, property_ in properties.items()
         }
         if required := schema.get("required"):
             plain["required"] = required
     if items := schema.get("items"):
-        by_region = schema.get("x-kubernetes-list-map-keys") == ["region"]
-        plain["items"] = structural(items, definitions, defaults=defaults and not by_region)
+        by_region = by_region or schema.get("x-kubernetes-list-map-keys") == ["region"]
+        plain["items"] = structural(items, definitions, in_list=True, by_region=by_region)
     if FREE not in schema and isinstance(schema.get("additionalProperties"), dict):
-        plain["additionalProperties"] = structural(schema["additionalProperties"], definitions, defaults=defaults)
-    if not defaults and "description" in plain:
-        # An entry for one region has the fields beside the list again: they are described there.
-        del plain["description"]
-    if defaults and (default := _default(schema, plain)) is not None:
+        plain["additionalProperties"] = structural(schema["additionalProperties"], definitions, in_list=in_list)
+    if not in_list and (default := _default(schema, plain)) is not None:
         plain["default"] = default
     if rules := schema.get(CEL):
         plain[CEL] = [dict(rule) for rule in rules]
@@ -144,15 +148,31 @@ def _default(schema: Schema, plain: Schema) -> Any:
     default = schema.get("default")
     if not isinstance(default, dict):
         return default if default not in (None, "", []) else None
-    # An object's default is empty, and its own fields' defaults fill it: so they are written down once.
-    return {} if any("default" in property_ for property_ in plain.get("properties", {}).values()) else None
+    # Written out in full: the API server checks a default against the rules before it fills in what is below it.
+    below = {name: inner["default"] for name, inner in plain.get("properties", {}).items() if "default" in inner}
+    return below or None
 
 
 def _text(description: str) -> str:
     return re.sub(r"\s+", " ", description).strip()
 
 
-# ------------------------------------------------------------------------------------------------------- immutability
+# ------------------------------------------------------------------------------------------------- rules from the form
+
+
+def region_rules(spec: Schema, path: tuple[str, ...] = ()) -> Iterator[dict[str, str]]:
+    """For every list by region below ``spec``: its entries are for regions of `spec.regions`."""
+    for name, property_ in spec.get("properties", {}).items():
+        here = (*path, name)
+        if property_.get("x-kubernetes-list-map-keys") == ["region"]:
+            there = [f"!has(self.{'.'.join(here[: depth + 1])})" for depth in range(len(here))]
+            where = ".".join(here)
+            yield {
+                "rule": " || ".join([*there, f"self.{where}.all(entry, entry.region in self.regions)"]),
+                "message": f"{where} has an entry for a region that is not one of spec.regions: add the region there, "
+                "or take the entry out",
+            }
+        yield from region_rules(property_, here)
 
 
 def forbid_removal(schema: Schema) -> None:

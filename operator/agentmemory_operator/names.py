@@ -1,7 +1,6 @@
 """What things are called: labels, annotations, and the objects that the operator makes."""
 
 import hashlib
-from typing import Any
 
 GROUP = "agentmemory.io"
 VERSION = "v1alpha1"
@@ -66,16 +65,3 @@ def labels(resource: str, app: str, region: str = "") -> dict[str, str]:
     """What every object that the operator makes carries."""
     common = {MANAGED_BY: FIELD_MANAGER, APP: app, RESOURCE: label(resource)}
     return common | ({REGION: label(region)} if region else {})
-
-
-def owner(resource: dict[str, Any]) -> dict[str, Any]:
-    """The owner reference of a child in the resource's own namespace."""
-    metadata = resource["metadata"]
-    return {
-        "apiVersion": f"{GROUP}/{VERSION}",
-        "kind": "AgentMemory",
-        "name": metadata["name"],
-        "uid": metadata["uid"],
-        "controller": True,
-        "blockOwnerDeletion": True,
-    }

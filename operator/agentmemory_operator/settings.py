@@ -7,7 +7,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from agentmemory_sidecar.resource.common import PodResources, Storage
+from agentmemory_sidecar.resource.common import PodResources, Quantity, Storage
 from agentmemory_sidecar.resource.values import Duration, RegionName
 from agentmemory_sidecar.resource.yamltext import dotted
 
@@ -55,6 +55,14 @@ class SidecarSettings(Values):
     """The loopback port that agents talk to."""
     probe_port: int = 8378
     """The port on the pod's address for probes and metrics."""
+    image_pull_policy: Annotated[str, Field(pattern="^(Always|IfNotPresent|Never)$")] = "IfNotPresent"
+    """When a node pulls the image."""
+    guaranteed_cpu: Quantity = "500m"
+    """CPU request and limit of a sidecar in a Guaranteed pod, which must have both."""
+    run_as_user: int | None = 65532
+    """The sidecar's user and group; null where the cluster chooses (OpenShift)."""
+    drain: Duration = Duration.parse("20s")
+    """How long a sidecar may need to end what it is doing; pods with a shorter grace period are warned of."""
 
 
 class AwsSettings(Values):
@@ -73,6 +81,10 @@ class AwsSettings(Values):
     identity: Annotated[str, Field(pattern="^(None|Irsa|PodIdentity)$")] = "None"
     """How injected sidecars get AWS credentials: `Irsa` (a projected token), `PodIdentity` (the agent on the node), or
     `None` (the resource's static keys)."""
+    irsa_role_arn: str = ""
+    """With `Irsa`: the role that sidecars are; a pod's annotation `agentmemory.io/role-arn` goes before it."""
+    pod_identity_endpoint: str = "http://169.254.170.23/v1/credentials"
+    """With `PodIdentity`: where the agent on the node answers; on IPv6 nodes http://[fd00:ec2::23]/v1/credentials."""
 
 
 class Settings(Values):
