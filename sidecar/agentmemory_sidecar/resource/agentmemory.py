@@ -11,7 +11,7 @@ from agentmemory_sidecar.resource.common import Tls
 from agentmemory_sidecar.resource.ephemeral import Ephemeral
 from agentmemory_sidecar.resource.prompt import Extraction, Filter, Hydration, Injection
 from agentmemory_sidecar.resource.session import Session
-from agentmemory_sidecar.resource.state import State
+from agentmemory_sidecar.resource.state import STRONG_SETS, State
 from agentmemory_sidecar.resource.values import Between, Duration, HttpUrl, Labels, ObjectName, RegionName, TenantName
 from agentmemory_sidecar.resource.yamltext import Document, Path
 
@@ -55,6 +55,14 @@ class ManagementPolicy(StrEnum):
     OBSERVE_ONLY = "ObserveOnly"
 
 
+_NOT_STRONG = "!has(self.state) || !has(self.state.dynamodb) || self.state.dynamodb.consistency != 'Strong'"
+_SETS = "[" + ", ".join(str(sorted(names)) for names in STRONG_SETS) + "]"
+_CALLED_OTHERWISE = (
+    "has(self.state.dynamodb.awsRegion) || (has(self.state.dynamodb.perRegion) && "
+    "self.state.dynamodb.perRegion.exists(e, has(e.awsRegion)))"
+)
+
+
 class Spec(Model):
     """What memory the agents of a namespace have. Every field has a default: `spec: {}` is a laptop's memory."""
 
@@ -65,9 +73,19 @@ class Spec(Model):
             "deletionPolicy Delete cannot hold with objectLock.mode Compliance: nobody can delete those records",
         ),
         (
-            "!has(self.state) || !has(self.state.dynamodb) || self.state.dynamodb.consistency != 'Strong' || "
-            "size(self.regions) + (has(self.state.dynamodb.witnessRegion) ? 1 : 0) == 3",
+            f"{_NOT_STRONG} || size(self.regions) + (has(self.state.dynamodb.witnessRegion) ? 1 : 0) == 3",
             "consistency Strong needs three regions, or two and a witnessRegion: that is how AWS makes such tables",
+        ),
+        (
+            f"{_NOT_STRONG} || {_CALLED_OTHERWISE} || {_SETS}.exists(s, self.regions.all(r, r in s) && "
+            "(!has(self.state.dynamodb.witnessRegion) || self.state.dynamodb.witnessRegion in s))",
+            "consistency Strong needs regions of one AWS region set: take all from one of "
+            + "; ".join("(" + ", ".join(sorted(names)) + ")" for names in STRONG_SETS),
+        ),
+        (
+            "self.filter.budgetTokens <= self.injection.conversationTokens",
+            "filter.budgetTokens is more than injection.conversationTokens allows for a whole conversation: "
+            "lower it, or raise that",
         ),
     )
 

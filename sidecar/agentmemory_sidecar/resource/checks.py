@@ -6,14 +6,7 @@ from dataclasses import dataclass
 from agentmemory_sidecar.resource.agentmemory import DeletionPolicy, Spec
 from agentmemory_sidecar.resource.archive import LockMode
 from agentmemory_sidecar.resource.base import Model, at
-from agentmemory_sidecar.resource.state import Consistency
-
-STRONG_SETS = (
-    frozenset({"us-east-1", "us-east-2", "us-west-2"}),
-    frozenset({"eu-west-1", "eu-west-2", "eu-west-3", "eu-central-1"}),
-    frozenset({"ap-northeast-1", "ap-northeast-2", "ap-northeast-3"}),
-)
-"""The sets of regions within which AWS offers strongly consistent global tables."""
+from agentmemory_sidecar.resource.state import STRONG_SETS, Consistency
 
 
 @dataclass(frozen=True, slots=True)

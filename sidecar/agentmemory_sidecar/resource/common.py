@@ -46,6 +46,13 @@ class ValueFrom(Model):
 class Tls(Model):
     """Whom to trust, and who to be, on a TLS connection. Texts are PEM."""
 
+    cel = (
+        (
+            "has(self.certificateFrom) == has(self.keyFrom)",
+            "certificateFrom and keyFrom belong together: give both or neither",
+        ),
+    )
+
     ca_from: ValueFrom | None = None
     """The certificate authorities to trust, PEM; without it, the system's."""
     certificate_from: ValueFrom | None = None

@@ -63,6 +63,13 @@ class SubAgent(Model):
 class Filter(Model):
     """What of the state goes into a prompt."""
 
+    cel = (
+        (
+            "!(self.strategy in ['SubAgent', 'Hybrid']) || has(self.subAgent)",
+            "strategy SubAgent and Hybrid need filter.subAgent: at least its apiKeyFrom",
+        ),
+    )
+
     strategy: Strategy = Strategy.LEXICAL
     """`Lexical` ranks by words, in process; `SubAgent` asks a small model; `Hybrid` does both; `None` looks
     for nothing, so that only pinned fields go in."""
@@ -120,6 +127,18 @@ _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{(?P<pointer>(?:/(?:[^/~{}]|~[01])*)*)\}"
 
 class Rule(Model):
     """One way from a tool's use into the state."""
+
+    cel = (
+        ("self.to != ''", "to must not be empty: a rule never replaces the whole state"),
+        (
+            "self.to != '/metadata' && !self.to.startsWith('/metadata/')",
+            "to must not lie in /metadata: the sidecar itself writes it",
+        ),
+        (
+            "!has(self.template) || !has(self.op) || self.op != 'Remove'",
+            "template has no use with op Remove: leave it out",
+        ),
+    )
 
     tools: Annotated[tuple[Id, ...], Field(min_length=1, max_length=64)]
     """Names of the tools it is for, exactly as the agent declares them."""

@@ -26,6 +26,14 @@ SchemaVersion = Annotated[
 ]
 
 
+STRONG_SETS = (
+    frozenset({"us-east-1", "us-east-2", "us-west-2"}),
+    frozenset({"eu-west-1", "eu-west-2", "eu-west-3", "eu-central-1"}),
+    frozenset({"ap-northeast-1", "ap-northeast-2", "ap-northeast-3"}),
+)
+"""The sets of regions within which AWS offers strongly consistent global tables."""
+
+
 class Scope(StrEnum):
     """Whom one state object belongs to."""
 
@@ -64,6 +72,13 @@ class RegionalAws(AwsAccess):
 
 class DynamoDb(AwsAccess):
     """A DynamoDB table; with several regions, a global table (version 2019.11.21)."""
+
+    cel = (
+        (
+            "!has(self.witnessRegion) || self.consistency == 'Strong'",
+            "witnessRegion has a use with consistency Strong only: leave it out",
+        ),
+    )
 
     table: Annotated[str, Text(r"^[-_.a-zA-Z0-9]{3,255}$", "a DynamoDB table name", longest=255)] = Field(
         json_schema_extra=immutable("the sessions are in this table; make a new resource for another one")
