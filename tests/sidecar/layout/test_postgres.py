@@ -12,4 +12,4 @@ def test_migrations_name_the_schema_and_only_add() -> None:
     for migration in migrations():
         statements = migration.sql.upper()
         assert f"{SCHEMA}." in migration.sql
-        assert not any(word in statements for word in ("DROP TABLE", "DROP COLUMN", "RENAME", "TRUNCATE "))
+        assert not any(word in statements for word in ("DROP TABLE", "DROP COLUMN", "RENAME TO", "RENAME COLUMN"))
