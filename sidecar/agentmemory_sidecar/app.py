@@ -11,8 +11,9 @@ from pathlib import Path
 from aiohttp import web
 
 from agentmemory_sidecar.admin.server import Admin
-from agentmemory_sidecar.archive.keys import LocalKeyStore
+from agentmemory_sidecar.archive.keys import KeyStore, LocalKeyStore
 from agentmemory_sidecar.archive.outbox import Archiver
+from agentmemory_sidecar.archive.shared_keys import SharedKeyStore
 from agentmemory_sidecar.http.server import Proxy
 from agentmemory_sidecar.http.upstream import HttpUpstream
 from agentmemory_sidecar.memory.filter import make
@@ -126,6 +127,14 @@ def warn_of_regions(config: SidecarConfig) -> None:
         )
 
 
+def key_store(config: SidecarConfig, stores: Stores) -> KeyStore:
+    """Shared by all sidecars of the resource where it has a master key, else this machine's own."""
+    if not config.key_master.get_secret_value():
+        return LocalKeyStore(Path(config.keys_dir))
+    assert stores.shelf is not None
+    return SharedKeyStore(stores.shelf, config.master, head=stores.state.head)
+
+
 def assemble(config: SidecarConfig, stores: Stores, upstream: HttpUpstream, tasks: Tasks, pod: str) -> Services:
     """Everything a step works with."""
     ttl = None if config.state_ttl_s is None else round(config.state_ttl_s)
@@ -145,7 +154,7 @@ def assemble(config: SidecarConfig, stores: Stores, upstream: HttpUpstream, task
         hot=stores.hot,
         state=stores.state,
         blobs=stores.blobs,
-        keys=LocalKeyStore(Path(config.keys_dir)),
+        keys=key_store(config, stores),
         archiver=Archiver(config.tenant, stores.records, stores.blobs, stores.state, patches, state_ttl_s=ttl),
         patches=patches,
         renewals=Renewals(config.lock.renew_s),

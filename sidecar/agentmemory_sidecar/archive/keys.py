@@ -1,7 +1,7 @@
 """Data keys: one for each data subject and generation. Whoever destroys the key has erased the person.
 
 ``LocalKeyStore`` keeps them in a directory, wrapped by a master key in the same directory: right for a laptop and for
-tests. It is never part of the archive, of the state tier or of their backups.
+tests. The pods of a resource share theirs by :mod:`.shared_keys`.
 """
 
 import asyncio

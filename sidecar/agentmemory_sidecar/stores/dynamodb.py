@@ -28,6 +28,7 @@ from agentmemory_sidecar.stores.dynamodb_item import (
     stored,
     versions_of,
 )
+from agentmemory_sidecar.stores.dynamodb_keys import DynamoKeyShelf
 from agentmemory_sidecar.stores.dynamodb_requests import Refused, Requests
 from agentmemory_sidecar.stores.protocols import (
     ROOT,
@@ -81,6 +82,11 @@ class DynamoStateStore:
             )
 
         self._calls: AwsCalls[DynamoDBClient] = AwsCalls(STORE, options, connect, hints)
+
+    @property
+    def shelf(self) -> DynamoKeyShelf:
+        """The sealing keys in the same table, over the same connections."""
+        return DynamoKeyShelf(self._run)
 
     async def versions(self, conversation: Conversation) -> Versions:
         key = self._head(conversation)

@@ -5,6 +5,7 @@
     <tenant>/<session>            <agent>#head#<head>             the state item that one endpoint writes
     <tenant>/<session>            <agent>#ledger#<key>            an injection, immutable
     index#<tenant>#<shard>        <subject>#<session>             which sessions belong to a data subject
+    keys#<tenant>#<subject>       <generation>                    a wrapped sealing key (``data``; empty: destroyed)
 
 Names are percent-encoded, so that neither ``/`` nor ``#`` can come from outside. One query from ``<agent>#head#`` on
 gives item and ledger, in this order, which is why an item is never newer than the ledger it is read with. Items whose
@@ -106,6 +107,19 @@ def index_row(sk: str) -> tuple[str, str]:
     """The inverse of :func:`index_key`: subject and session."""
     subject, _, session = sk.partition("#")
     return unquote(subject), unquote(session)
+
+
+def keys_partition(tenant: str, subject: str) -> str:
+    return _fits(f"keys#{encode(tenant)}#{encode(subject)}", MAX_PK, "tenant and subject id together")
+
+
+def generation_key(generation: int) -> str:
+    return f"{generation:010d}"
+
+
+def generation_of(sk: str) -> int:
+    """The inverse of :func:`generation_key`."""
+    return int(sk)
 
 
 def pending_partition(tenant: str, head: str, part: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from agentmemory_sidecar.resource import config as c
 from agentmemory_sidecar.resource.archive import LockMode
-from agentmemory_sidecar.stores.protocols import HotStore, ObjectStore, StateStore, StoreUnavailable
+from agentmemory_sidecar.stores.protocols import HotStore, KeyShelf, ObjectStore, StateStore, StoreUnavailable
 from agentmemory_sidecar.tls import PemFiles, certificates
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ class Stores:
     """What the stores' connections are made with."""
     without_tables: "list[PostgresOptions]" = field(default_factory=list)
     """Databases that could not be reached at the start: nobody knows whether they have our tables."""
+    shelf: KeyShelf | None = None
+    """For wrapped sealing keys, beside the state."""
 
     async def make_tables(self) -> None:
         """Go on until each of ``without_tables`` has been reached."""
@@ -87,11 +89,11 @@ async def open_stores(config: c.SidecarConfig) -> Stores:
         opening = _Opening(config, postgres, files, without_tables)
         hot = await _hot(opening, servers, undo)
         undo.push_async_callback(hot.close)
-        state = await _state(opening)
+        state, shelf = await _state(opening)
         undo.push_async_callback(state.close)
         records, blobs = await _objects(opening)
         undo.pop_all()
-        return Stores(hot, state, records, blobs, servers, files, without_tables)
+        return Stores(hot, state, records, blobs, servers, files, without_tables, shelf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,7 @@ def _redis(opening: _Opening, hot: c.RedisHot) -> "RedisOptions":
     )
 
 
-async def _state(opening: _Opening) -> StateStore:
+async def _state(opening: _Opening) -> tuple[StateStore, KeyShelf]:
     config = opening.config
     if isinstance(config.state, c.DynamoDbState):
         from agentmemory_sidecar.stores.dynamodb import DynamoStateStore
@@ -144,12 +146,13 @@ async def _state(opening: _Opening) -> StateStore:
         aws = _aws(config.state.aws, config.deadlines.state_s, "spec.state.dynamodb.tls", opening.files)
         store = DynamoStateStore(aws, config.state.table, head=head)
         await _look(store)
-        return store
-    from agentmemory_sidecar.stores.postgres import PostgresStateStore
+        return store, store.shelf
+    from agentmemory_sidecar.stores.postgres import PostgresKeyShelf, PostgresStateStore
 
     options = _postgres(opening, config.state, "state", config.deadlines.state_s, POSTGRES_CONNECTIONS)
     await _tables(opening, config.state, options)
-    return PostgresStateStore(options)
+    state = PostgresStateStore(options)
+    return state, PostgresKeyShelf(state.pool)
 
 
 async def _objects(opening: _Opening) -> tuple[ObjectStore, ObjectStore]:

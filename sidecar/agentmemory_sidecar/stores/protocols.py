@@ -315,3 +315,31 @@ class ObjectStore(Protocol):
     async def ping(self) -> None: ...
 
     async def close(self) -> None: ...
+
+
+# --------------------------------------------------------------------------------------------------------- sealing keys
+
+
+@dataclass(frozen=True, slots=True)
+class WrappedKey:
+    """One generation of a data subject's sealing key, as the store has it."""
+
+    generation: int
+    """From 1 to 2**32 - 1."""
+    data: bytes
+    """Wrapped; empty for one that was destroyed, of which the generation remains."""
+
+
+class KeyShelf(Protocol):
+    """Where wrapped sealing keys lie, for all sidecars of a resource. Never the archive, which must not open itself.
+
+    The shelf knows neither how keys are wrapped nor by whom. Every method raises :class:`StoreUnavailable`.
+    """
+
+    async def keys(self, tenant: str, subject: str) -> Sequence[WrappedKey]:
+        """All generations of this subject, lowest first; what any client was told to be stored is among them."""
+        ...
+
+    async def put(self, tenant: str, subject: str, key: WrappedKey) -> WrappedKey:
+        """Store this generation unless it is there; returns the one that stands (the first writer's)."""
+        ...

@@ -29,6 +29,11 @@ class PostgresStateStore:
         self.head = options.head
         self._pool = Pool(options, check)
 
+    @property
+    def pool(self) -> Pool:
+        """For what lies in the same database."""
+        return self._pool
+
     async def versions(self, conversation: Conversation) -> Versions:
         for turn, version in await self._pool.run(sql.VERSIONS, *self._at(conversation), writes=False):
             return Versions(turn, version)

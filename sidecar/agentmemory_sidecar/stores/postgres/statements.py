@@ -127,4 +127,12 @@ GET_OBJECT = "SELECT data FROM agentmemory.objects WHERE namespace = $1 AND key 
 OBJECT_KEYS = """
 SELECT key FROM agentmemory.objects WHERE namespace = $1 AND key >= $2 AND key > $3 ORDER BY key LIMIT $4"""
 
+KEYS = "SELECT generation, data FROM agentmemory.keys WHERE tenant = $1 AND subject = $2 ORDER BY generation"
+
+PUT_KEY = """
+INSERT INTO agentmemory.keys (tenant, subject, generation, data) VALUES ($1, $2, $3, $4)
+ON CONFLICT DO NOTHING RETURNING 1"""
+
+KEY = "SELECT data FROM agentmemory.keys WHERE tenant = $1 AND subject = $2 AND generation = $3"
+
 WRITABLE = "SELECT current_setting('transaction_read_only')"

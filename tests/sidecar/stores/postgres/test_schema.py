@@ -9,13 +9,14 @@ import pytest
 
 from agentmemory_sidecar.layout.postgres import NEEDED
 from agentmemory_sidecar.stores.postgres import (
+    PostgresKeyShelf,
     PostgresObjectStore,
     PostgresOptions,
     PostgresStateStore,
     SchemaMismatch,
     migrate,
 )
-from agentmemory_sidecar.stores.protocols import StoreUnavailable
+from agentmemory_sidecar.stores.protocols import StoreUnavailable, WrappedKey
 from tests.sidecar.stores.conformance.state import create, fresh
 
 
@@ -98,7 +99,8 @@ async def test_a_role_needs_no_more_than_rows(database: str) -> None:
         GRANT USAGE ON SCHEMA agentmemory TO sidecars;
         GRANT SELECT ON agentmemory.schema_version TO sidecars;
         GRANT SELECT, INSERT, UPDATE ON agentmemory.items TO sidecars;
-        GRANT SELECT, INSERT ON agentmemory.ledger, agentmemory.subjects, agentmemory.objects TO sidecars;
+        GRANT SELECT, INSERT ON agentmemory.ledger, agentmemory.subjects, agentmemory.objects, agentmemory.keys
+            TO sidecars;
         GRANT SELECT, INSERT, DELETE ON agentmemory.chunks TO sidecars""",
     )
     parts = urlsplit(database)
@@ -113,6 +115,9 @@ async def test_a_role_needs_no_more_than_rows(database: str) -> None:
     await state.index(talk.tenant, "u", talk.session)
     await objects.put({"k": b"data"})
     await objects.put({"k": b"data"})
+    shelf = PostgresKeyShelf(state.pool)
+    for data in (b"first", b"second"):
+        assert await shelf.put(talk.tenant, "u", WrappedKey(1, data)) == WrappedKey(1, b"first")
     await state.close()
     await objects.close()
 
