@@ -87,6 +87,20 @@ class AwsSettings(Values):
     """With `PodIdentity`: where the agent on the node answers; on IPv6 nodes http://[fd00:ec2::23]/v1/credentials."""
 
 
+class WebhookSettings(Values):
+    """The injection webhook, as the chart names its parts."""
+
+    certificates: Annotated[str, Field(pattern="^(Builtin|CertManager|Provided)$")] = "Builtin"
+    """Who makes the webhook's certificate: `Builtin` (the operator's leader, which also writes the configuration's
+    caBundle and renews both), `CertManager`, or `Provided` (a Secret and a caBundle of yours)."""
+    configuration: str = "agentmemory"
+    """The MutatingWebhookConfiguration."""
+    service: str = "agentmemory-webhook"
+    """The Service in the operator's namespace that the API server calls."""
+    secret: str = "agentmemory-webhook-tls"  # noqa: S105
+    """The Secret in the operator's namespace with `tls.crt`, `tls.key` and, with `Builtin`, what the leader keeps."""
+
+
 class Settings(Values):
     """One installation."""
 
@@ -108,6 +122,8 @@ class Settings(Values):
     """The injected container."""
     aws: AwsSettings = AwsSettings()
     """How AWS is reached."""
+    webhook: WebhookSettings = WebhookSettings()
+    """The injection webhook."""
     resync: Duration = Duration.parse("5m")
     """How long the operator waits at most before it looks at everything again."""
     operator_namespace: str = "agentmemory-system"
