@@ -2,7 +2,7 @@
 
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["tests.servers", "tests.ministack", "tests.claude.fixtures"]
+pytest_plugins = ["tests.servers", "tests.ministack", "tests.aws.fixtures", "tests.claude.fixtures"]
 
 # Tests assert no times: how long an example takes says more about the machine than about the code.
 settings.register_profile("agentmemory", deadline=None, suppress_health_check=[HealthCheck.too_slow])
