@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 async def handle(services: Services, inbound: Inbound, client: Client) -> None:
     """Answer one request. Every error of ours reaches the client here, in the API's shape."""
     where = route(inbound.path)
+    task = asyncio.current_task()
+    assert task is not None
+    client.when_gone(task.cancel)
     try:
         if where.endpoint is Endpoint.OTHER or inbound.method != "POST":
             services.metrics.requests.labels(RequestClass.PASSTHROUGH.value).inc()
@@ -81,15 +84,14 @@ def identify_request(services: Services, inbound: Inbound, where: Route, request
 
 
 async def _take_off(services: Services, question: Question, client: Client) -> None:
-    """Run the step in a task of its own, so that a client that leaves does not tear it down in the middle of a write."""
-    flight = Flight()
-    flight.task = services.tasks.start(run(services, question, client, flight), "step")
+    """Run the step, in the request's own task. A client that leaves cancels it, unless it is being saved (then it ends by
+    itself in a moment) or the resource wants it completed."""
+    flight = Flight(asyncio.current_task(), stays=services.config.on_disconnect is OnDisconnect.COMPLETE)
     services.flights.add(flight)
-    flight.task.add_done_callback(lambda _: services.flights.discard(flight))
+    client.when_gone(flight.leave)
     try:
-        await asyncio.shield(flight.task)
-    except asyncio.CancelledError:
-        if services.config.on_disconnect is OnDisconnect.CANCEL:
-            flight.cancel()
-        services.metrics.disconnected.inc()
-        raise
+        await run(services, question, client, flight)
+    finally:
+        services.flights.discard(flight)
+        if flight.left:
+            services.metrics.disconnected.inc()

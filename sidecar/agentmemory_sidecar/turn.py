@@ -32,7 +32,7 @@ async def run(services: Services, question: Question, client: Client, flight: Fl
         services.metrics.failed.labels(error.code or error.type).inc()
         await refuse(client, error)
     except ClientGone:
-        services.metrics.disconnected.inc()
+        flight.left = True
     finally:
         services.metrics.seconds.observe(question.elapsed_ms() / 1000)
 

@@ -1,57 +1,93 @@
-"""The client's side of one exchange, over aiohttp's server."""
+"""The client's side of one exchange: how an answer is written."""
 
-from aiohttp import web
-from multidict import CIMultiDict
+import time
+from collections.abc import Callable
+from email.utils import formatdate
+from functools import lru_cache
+from http import HTTPStatus
 
+from agentmemory_sidecar.http.incoming import Connection, Request
 from agentmemory_sidecar.step.exchange import ClientGone, Headers
+
+_BODILESS = frozenset({204, 304})
+_LAST_CHUNK = b"0\r\n\r\n"
 
 
 class HttpClient:
     """Writes one answer. A streamed answer that is not ended is cut, so that no client takes it for whole."""
 
-    def __init__(self, request: web.BaseRequest) -> None:
-        self._request = request
-        self._response: web.StreamResponse | None = None
-        self._ended = False
+    __slots__ = ("_bodiless", "_chunked", "_connection", "_request", "begun", "ended")
 
-    @property
-    def begun(self) -> bool:
-        return self._response is not None
+    def __init__(self, connection: Connection, request: Request) -> None:
+        self._connection, self._request = connection, request
+        self.begun = self.ended = False
+        self._chunked = self._bodiless = False
 
     async def reply(self, status: int, headers: Headers, body: bytes) -> None:
-        response = web.Response(status=status, headers=CIMultiDict(headers), body=body)
-        await self._send(response)
-        await self.end()
+        self.begun = True
+        bodiless = self._request.method == "HEAD" or status in _BODILESS
+        said = self._head(status, headers, "" if status in _BODILESS else f"content-length: {len(body)}\r\n")
+        self._connection.write(said if bodiless else said + body)
+        if self._connection.full:
+            await self._connection.drain()
+        self.ended = True
 
     async def begin(self, status: int, headers: Headers) -> None:
-        await self._send(web.StreamResponse(status=status, headers=CIMultiDict(headers)))
-
-    async def _send(self, response: web.StreamResponse) -> None:
-        self._response = response
-        try:
-            await response.prepare(self._request)
-        except (ConnectionError, RuntimeError) as error:
-            raise ClientGone from error
+        self.begun = True
+        self._bodiless = self._request.method == "HEAD" or status in _BODILESS
+        self._chunked = self._request.version != "1.0" and not self._bodiless
+        if not self._chunked and not self._bodiless:
+            self._request.keep_alive = False  # to a client of HTTP/1.0 the body ends with the connection
+        self._connection.write(self._head(status, headers, "transfer-encoding: chunked\r\n" if self._chunked else ""))
 
     async def write(self, data: bytes) -> None:
-        assert self._response is not None
-        try:
-            await self._response.write(data)
-        except (ConnectionError, RuntimeError) as error:
-            raise ClientGone from error
+        if data and not self._bodiless:
+            self._connection.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+            if self._connection.full:
+                await self._connection.drain()
 
     async def end(self, data: bytes = b"") -> None:
-        assert self._response is not None
-        try:
-            await self._response.write_eof(data)  # in one piece with the stream's end
-        except (ConnectionError, RuntimeError) as error:
-            raise ClientGone from error
-        self._ended = True
+        if self._chunked:  # the last bytes in one piece with the stream's end
+            data = b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else _LAST_CHUNK
+        if data and not self._bodiless:
+            self._connection.write(data)
+        elif not self._connection.open:
+            raise ClientGone
+        if self._connection.full:
+            await self._connection.drain()
+        self.ended = True
 
-    def finished(self) -> web.StreamResponse:
-        """What the handler returns. Cuts the connection of an answer that was begun and not ended."""
-        if self._response is None:
-            return web.Response(status=500)
-        if not self._ended and self._request.transport is not None:
-            self._request.transport.close()
-        return self._response
+    def when_gone(self, call: Callable[[], object]) -> None:
+        self._request.when_gone = call
+
+    def _head(self, status: int, headers: Headers, framing: str) -> bytes:
+        lines = [_status_line(status)]
+        dated = False
+        for name, value in headers:
+            dated = dated or name.lower() == "date"
+            lines.append(f"{name}: {value}\r\n")
+        if not dated:
+            lines.append(_date(int(time.time())))
+        if not self._request.keep_alive:
+            lines.append("connection: close\r\n")
+        elif self._request.version == "1.0":
+            lines.append("connection: keep-alive\r\n")
+        lines.append(framing)
+        head = "".join(lines)
+        if head.count("\n") != len(lines) - (not framing):
+            raise ValueError("a header holds a line end")
+        return f"{head}\r\n".encode("utf-8", "surrogateescape")
+
+
+@lru_cache
+def _status_line(status: int) -> str:
+    try:
+        reason = HTTPStatus(status).phrase
+    except ValueError:
+        reason = ""
+    return f"HTTP/1.1 {status} {reason}\r\n"
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> str:
+    return f"date: {formatdate(second, usegmt=True)}\r\n"

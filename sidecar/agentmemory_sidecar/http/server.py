@@ -1,19 +1,16 @@
 """The proxy's own server: every path is Claude's, so there is one route."""
 
-import asyncio
 from collections.abc import AsyncIterator
 
-from aiohttp import StreamReader, web
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http_parser import RawRequestMessage
-from aiohttp.web_protocol import RequestHandler
+from aiohttp import web
 
 from agentmemory_sidecar.http.client import HttpClient
+from agentmemory_sidecar.http.incoming import BodyTooLarge, Connection, Request
 from agentmemory_sidecar.proxy import handle
 from agentmemory_sidecar.step.acknowledge import refuse
-from agentmemory_sidecar.step.exchange import Inbound
+from agentmemory_sidecar.step.exchange import ClientGone, Inbound
 from agentmemory_sidecar.step.services import Services
-from agentmemory_sidecar.wire.errors import shutting_down, too_large
+from agentmemory_sidecar.wire.errors import ApiError, shutting_down, too_large
 from agentmemory_sidecar.wire.identify import Endpoint, route
 from agentmemory_sidecar.wire.request import LIMIT
 
@@ -24,45 +21,71 @@ class Proxy:
     def __init__(self, services: Services) -> None:
         self._services = services
         self.stopping = False
+        self.tasks = services.tasks
+        self._open: set[Connection] = set()
 
     def server(self) -> web.Server:
-        """aiohttp's low-level server: there is nothing to route, and the router would cost as much as the rest of it."""
-        return web.Server(
-            self._handle, request_factory=_request, handler_cancellation=True, auto_decompress=False, access_log=None
-        )
+        """To be run by aiohttp's runner, which opens and closes the sockets."""
+        return _Server(self, self._open)
 
-    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        client = HttpClient(request)
-        if self.stopping:
-            await refuse(client, shutting_down())
-            return client.finished()
+    def opened(self, connection: Connection) -> None:
+        self._open.add(connection)
+
+    def closed(self, connection: Connection) -> None:
+        self._open.discard(connection)
+
+    async def answer(self, connection: Connection, request: Request) -> None:
+        """Answer one request; an answer that was begun and not ended is cut."""
+        client = HttpClient(connection, request)
         try:
-            inbound = await read(request)
-        except web.HTTPRequestEntityTooLarge:
-            await refuse(client, too_large(LIMIT))
-            return client.finished()
-        await handle(self._services, inbound, client)
-        return client.finished()
+            await self._answer(request, client)
+        except ClientGone:
+            self._services.metrics.disconnected.inc()
+        finally:
+            if not client.ended:
+                connection.abort()
+
+    async def _answer(self, request: Request, client: HttpClient) -> None:
+        if self.stopping:
+            request.keep_alive = False
+            await refuse(client, shutting_down())
+            return
+        path, _, query = request.target.partition("?")
+        if not path.startswith("/"):
+            await refuse(client, ApiError(400, "invalid_request_error", "The request's target is not a path."))
+            return
+        body: bytes | AsyncIterator[bytes] = b""
+        if request.has_body:
+            if route(path).endpoint is Endpoint.OTHER:
+                body = request.chunks()
+            else:
+                try:
+                    body = await request.read(LIMIT)
+                except BodyTooLarge:
+                    await refuse(client, too_large(LIMIT))
+                    return
+        await handle(self._services, Inbound(request.method, path, query, request.lower, request.headers, body), client)
 
 
-def _request(
-    message: RawRequestMessage,
-    payload: StreamReader,
-    protocol: RequestHandler,
-    writer: AbstractStreamWriter,
-    task: "asyncio.Task[None]",
-) -> web.BaseRequest:
-    # One byte over the limit is read, so that ours is the error that tells.
-    return web.BaseRequest(
-        message, payload, protocol, writer, task, asyncio.get_running_loop(), client_max_size=LIMIT + 1
-    )
+class _Server(web.Server):
+    """What aiohttp's runner needs of a server."""
+
+    def __init__(self, proxy: Proxy, connections: set[Connection]) -> None:
+        super().__init__(_never)
+        self._proxy, self._ours = proxy, connections
+
+    def __call__(self) -> Connection:  # type: ignore[override]
+        return Connection(self._proxy)
+
+    def pre_shutdown(self) -> None:
+        for connection in tuple(self._ours):
+            connection.close()
+
+    async def shutdown(self, timeout: float | None = None) -> None:
+        """Close what is still open: steps were waited for before, by whoever stops the sidecar."""
+        for connection in tuple(self._ours):
+            connection.abort()
 
 
-async def read(request: web.BaseRequest) -> Inbound:
-    """The request as the turn sees it. Bodies of requests that are not messages are streamed on, whatever their size."""
-    path, _, query = request.raw_path.partition("?")
-    body: bytes | AsyncIterator[bytes] = b""
-    if request.body_exists:
-        reads = route(path).endpoint is not Endpoint.OTHER
-        body = await request.read() if reads else request.content.iter_any()
-    return Inbound(request.method, path, query, request.headers, list(request.headers.items()), body)
+async def _never(request: web.BaseRequest) -> web.StreamResponse:
+    raise NotImplementedError

@@ -1,102 +1,116 @@
 """Claude over HTTP: requests go out as they are, answers come back chunk by chunk."""
 
-import asyncio
-import io
+import ssl
 import zlib
 from collections.abc import AsyncIterator
-from functools import lru_cache
+from urllib.parse import urlsplit
 
-import aiohttp
-from aiohttp.client import _RequestContextManager
-from multidict import CIMultiDict
-from yarl import URL
-
+from agentmemory_sidecar.http.outgoing import Broken, Connection, Origin
 from agentmemory_sidecar.resource.config import UpstreamConfig
 from agentmemory_sidecar.step.exchange import Headers, UpstreamFailed
 from agentmemory_sidecar.tls import context
 
-_BROKEN = (aiohttp.ClientError, asyncio.TimeoutError, OSError, zlib.error)
-LARGE = 1 << 19
-"""Bytes of a request's body from which on it is written in pieces."""
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods that may be sent again when a connection that was kept turns out to be closed."""
 
 
 class HttpResponse:
     """An answer that is arriving. With ``plain`` an encoded body is decoded, for we must read it."""
 
-    def __init__(self, response: aiohttp.ClientResponse, idle_s: float, *, plain: bool) -> None:
-        self._response = response
-        self._idle_s = idle_s
-        self.status = response.status
-        encoding = response.headers.get("content-encoding", "identity").lower() if plain else "identity"
-        if encoding not in ("identity", "gzip", "deflate"):
-            raise UpstreamFailed(f"its answer is encoded as {encoding[:20]}, though it was asked for identity")
-        self._decoder = None if encoding == "identity" else zlib.decompressobj(wbits=47)
-        self.headers: Headers = [
-            (name, value)
-            for name, value in response.headers.items()
-            if self._decoder is None or name.lower() != "content-encoding"
-        ]
+    __slots__ = ("_connection", "_decoder", "_idle_s", "content_type", "headers", "status")
 
-    @property
-    def content_type(self) -> str:
-        return self._response.content_type
+    def __init__(self, connection: Connection, idle_s: float, *, plain: bool) -> None:
+        self._connection, self._idle_s = connection, idle_s
+        self.status = connection.status
+        self.headers: Headers = connection.headers
+        self.content_type = ""
+        """Without its parameters, in lower case."""
+        encoding = "identity"
+        for name, value in connection.headers:
+            low = name.lower()
+            if low == "content-type":
+                self.content_type = value.partition(";")[0].strip().lower()
+            elif low == "content-encoding" and plain:
+                encoding = value.strip().lower()
+        self._decoder = None
+        if encoding not in ("", "identity"):
+            if encoding not in ("gzip", "deflate"):
+                said = f"its answer is encoded as {encoding[:20]}, though it was asked for identity"
+                raise UpstreamFailed(said)
+            self._decoder = zlib.decompressobj(wbits=47)
+            self.headers = [pair for pair in self.headers if pair[0].lower() != "content-encoding"]
 
     async def chunks(self) -> AsyncIterator[bytes]:
         try:
-            async for chunk in self._response.content.iter_any():
+            async for chunk in self._connection.chunks():
                 yield self._decoder.decompress(chunk) if self._decoder else chunk
-        except _BROKEN as error:
-            raise failure(error, self._idle_s, answered=True) from error
+        except Broken as error:
+            raise failure(error, self._idle_s) from error
+        except zlib.error as error:
+            raise UpstreamFailed("its answer is not what its content-encoding says", answered=True) from error
 
     async def read(self) -> bytes:
         try:
-            body = await self._response.read()
+            body = await self._connection.read()
             return self._decoder.decompress(body) if self._decoder else body
-        except _BROKEN as error:
-            raise failure(error, self._idle_s, answered=True) from error
+        except Broken as error:
+            raise failure(error, self._idle_s) from error
+        except zlib.error as error:
+            raise UpstreamFailed("its answer is not what its content-encoding says", answered=True) from error
 
 
-def failure(error: BaseException, idle_s: float, *, answered: bool = False) -> UpstreamFailed:
+def failure(error: Broken, idle_s: float) -> UpstreamFailed:
     """An error of the HTTP client as what it means; its text names hosts and reasons, never a body."""
-    if isinstance(error, aiohttp.ServerTimeoutError | asyncio.TimeoutError) and not isinstance(
-        error, aiohttp.ConnectionTimeoutError
-    ):
-        return UpstreamFailed("time-out", idle_s, answered=answered)
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return UpstreamFailed(f"connection to {error.host}:{error.port} failed")
-    return UpstreamFailed(type(error).__name__, answered=answered)
+    return UpstreamFailed(error.reason, idle_s if error.timed_out else 0.0, answered=error.answered)
 
 
 class _Sending:
-    """One request on its way; entered, its answer. (A class, for a generator would cost more than it says.)"""
+    """One request on its way; entered, its answer."""
 
-    def __init__(self, request: _RequestContextManager, idle_s: float, *, plain: bool) -> None:
-        self._request, self._idle_s, self._plain = request, idle_s, plain
-        self._response: aiohttp.ClientResponse | None = None
+    __slots__ = ("_body", "_chunked", "_connection", "_head", "_idle_s", "_method", "_origin", "_plain")
+
+    def __init__(
+        self, origin: Origin, idle_s: float, method: str, head: bytes, body: bytes | AsyncIterator[bytes], *,
+        chunked: bool, plain: bool,
+    ) -> None:  # fmt: skip
+        self._origin, self._idle_s, self._plain = origin, idle_s, plain
+        self._method, self._head, self._body, self._chunked = method, head, body, chunked
+        self._connection: Connection | None = None
 
     async def __aenter__(self) -> HttpResponse:
         try:
-            self._response = await self._request
-        except _BROKEN as error:
-            raise failure(error, self._idle_s) from error
+            await self._ask(fresh=False)
+        except Broken as error:
+            if not error.unused or self._method not in _SAFE or not isinstance(self._body, bytes):
+                raise failure(error, self._idle_s) from error
+            try:
+                await self._ask(fresh=True)
+            except Broken as again:
+                raise failure(again, self._idle_s) from again
+        assert self._connection is not None
         try:
-            return HttpResponse(self._response, self._idle_s, plain=self._plain)
+            return HttpResponse(self._connection, self._idle_s, plain=self._plain)
         except UpstreamFailed:
-            self._response.close()
+            self._connection.close()
+            self._origin.give_back(self._connection)
+            raise
+
+    async def _ask(self, *, fresh: bool) -> None:
+        connection = self._connection = await self._origin.connection(fresh=fresh)
+        try:
+            await connection.ask(self._head, self._body, chunked=self._chunked, head_only=self._method == "HEAD")
+        except BaseException:
+            # Also when cancelled: nobody reads the answer, and Claude should stop.
+            connection.close()
+            self._origin.give_back(connection)
             raise
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        assert self._response is not None
-        if kind is None:
-            self._response.release()
-        else:
+        assert self._connection is not None
+        if kind is not None:
             # The body was not read to its end: this connection cannot be used again, and Claude should stop.
-            self._response.close()
-
-
-@lru_cache(maxsize=256)
-def _url(text: str) -> URL:
-    return URL(text, encoded=True)
+            self._connection.close()
+        self._origin.give_back(self._connection)
 
 
 class HttpUpstream:
@@ -104,41 +118,39 @@ class HttpUpstream:
 
     def __init__(self, config: UpstreamConfig) -> None:
         """Raises TlsError where the certificates are none."""
-        self._base = config.url.rstrip("/")
+        url = urlsplit(config.url)
+        secure = url.scheme == "https"
+        self._path = url.path.rstrip("/")
         self._idle_s = config.idle_timeout_s
-        self._server_name = config.server_name or None
-        tls = True if config.tls is None else context(config.tls, "spec.upstream.tls")
-        # No limit on connections: what an agent opens towards us it may open towards Claude.
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=tls, keepalive_timeout=60),
-            timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=config.connect_timeout_s, sock_read=config.idle_timeout_s
-            ),
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+        host, port = url.hostname or "localhost", url.port or (443 if secure else 80)
+        tls = None
+        if secure:
+            tls = ssl.create_default_context() if config.tls is None else context(config.tls, "spec.upstream.tls")
+            tls.set_alpn_protocols(["http/1.1"])
+        self._origin = Origin(
+            host, port, tls, config.server_name, connect_s=config.connect_timeout_s, idle_s=config.idle_timeout_s
         )
+        name = f"[{host}]" if ":" in host else host
+        self._host = name if port == (443 if secure else 80) else f"{name}:{port}"
 
     def send(
         self, method: str, path: str, query: str, headers: Headers, body: bytes | AsyncIterator[bytes], *, plain: bool
     ) -> "_Sending":
-        url = _url(f"{self._base}{path}?{query}" if query else f"{self._base}{path}")
-        request = self._session.request(
-            method,
-            url,
-            headers=CIMultiDict(headers),
-            data=_payload(body),
-            allow_redirects=False,
-            server_hostname=self._server_name,
-        )
-        return _Sending(request, self._idle_s, plain=plain)
+        chunked = False
+        lines = [f"{method} {self._path}{path}?{query} HTTP/1.1" if query else f"{method} {self._path}{path} HTTP/1.1"]
+        lines.append(f"host: {self._host}")
+        lines += [f"{name}: {value}" for name, value in headers]
+        if not isinstance(body, bytes):
+            chunked = not any(name.lower() == "content-length" for name, _ in headers)
+            if chunked:
+                lines.append("transfer-encoding: chunked")
+        elif body or method in ("POST", "PUT", "PATCH"):
+            lines.append(f"content-length: {len(body)}")
+        head = "\r\n".join(lines)
+        if head.count("\n") != len(lines) - 1:
+            raise UpstreamFailed("a header of the request holds a line end")
+        sent = f"{head}\r\n\r\n".encode("utf-8", "surrogateescape")
+        return _Sending(self._origin, self._idle_s, method, sent, body, chunked=chunked, plain=plain)
 
     async def close(self) -> None:
-        await self._session.close()
-
-
-def _payload(body: bytes | AsyncIterator[bytes]) -> bytes | io.BytesIO | AsyncIterator[bytes] | None:
-    """What aiohttp is given. A large body goes out in pieces: in one it would hold up the loop."""
-    if isinstance(body, bytes) and len(body) > LARGE:
-        return io.BytesIO(body)
-    return body or None
+        self._origin.close()

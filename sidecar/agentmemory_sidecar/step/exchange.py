@@ -1,6 +1,6 @@
 """The two ends of a step, as the turn sees them: the client that asks and Claude that answers. No HTTP library here."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -31,7 +31,7 @@ class Inbound:
     path: str
     query: str
     headers: Mapping[str, str]
-    """Case-insensitive; the first value of each name."""
+    """By lower-case name; the first value of each."""
     raw_headers: Headers
     body: bytes | AsyncIterator[bytes]
     """Read whole for the Messages API; a stream for everything that only passes through."""
@@ -43,8 +43,8 @@ class Response(Protocol):
     status: int
     headers: Headers
 
-    @property
-    def content_type(self) -> str: ...
+    content_type: str
+    """Without its parameters, in lower case."""
 
     def chunks(self) -> AsyncIterator[bytes]:
         """The body's bytes as they come. Raises UpstreamFailed where the connection ends before the body does."""
@@ -81,7 +81,9 @@ class Client(Protocol):
         the answer for whole."""
         ...
 
-    @property
-    def begun(self) -> bool:
-        """Whether the head has gone out."""
+    begun: bool
+    """Whether the head has gone out."""
+
+    def when_gone(self, call: Callable[[], object]) -> None:
+        """Have this called if the client leaves before its answer is complete."""
         ...

@@ -53,10 +53,21 @@ class Services:
 class Flight:
     """A step that runs. ``cancel`` stops it, unless it is being saved: then it ends by itself in a moment."""
 
-    def __init__(self) -> None:
-        self.task: asyncio.Task[None] | None = None
+    __slots__ = ("_stays", "left", "saving", "task")
+
+    def __init__(self, task: "asyncio.Task[None] | None" = None, *, stays: bool = False) -> None:
+        self.task = task
+        self._stays = stays
         self.saving = False
+        self.left = False
+        """Whether the client has gone before its answer was complete."""
 
     def cancel(self) -> None:
         if self.task is not None and not self.saving:
             self.task.cancel()
+
+    def leave(self) -> None:
+        """The client has gone. With ``stays`` the step goes on though nobody hears it any more."""
+        self.left = True
+        if not self._stays:
+            self.cancel()

@@ -9,20 +9,36 @@ _HOP_BY_HOP = frozenset(
     }
 )  # fmt: skip
 """RFC 9110 section 7.6.1, and what each hop computes for itself."""
+_USUAL = frozenset({"keep-alive", "close", "te", "upgrade"})
+"""What a ``connection`` header names that is never a header of the message, or never travels anyway."""
+_WITHOUT = {
+    (decoded, read): _HOP_BY_HOP
+    | (frozenset({"content-encoding"}) if decoded else frozenset())
+    | (frozenset({"accept-encoding"}) if read else frozenset())
+    for decoded in (False, True)
+    for read in (False, True)
+}
 
 
 def _travelling(headers: Iterable[tuple[str, str]], without: frozenset[str]) -> list[tuple[str, str]]:
-    pairs = list(headers)
-    named = {name.strip().lower() for key, value in pairs if key.lower() == "connection" for name in value.split(",")}
-    return [(k, v) for k, v in pairs if (low := k.lower()) not in without and low not in named]
+    named: set[str] = set()
+    kept = []
+    for pair in headers:
+        low = pair[0].lower()
+        if low not in without:
+            kept.append(pair)
+        elif low == "connection":
+            named.update(name.strip().lower() for name in pair[1].split(","))
+    return [pair for pair in kept if pair[0].lower() not in named] if named - _USUAL else kept
 
 
 def to_upstream(headers: Iterable[tuple[str, str]], *, decoded: bool, read: bool) -> list[tuple[str, str]]:
     """The client's headers for Claude. ``decoded``: the body goes out without its content encoding. ``read``: we read the
     reply, so it must come unencoded."""
-    without = _HOP_BY_HOP | ({"content-encoding"} if decoded else set()) | ({"accept-encoding"} if read else set())
-    kept = _travelling(headers, without)
-    return [*kept, ("accept-encoding", "identity")] if read else kept
+    kept = _travelling(headers, _WITHOUT[decoded, read])
+    if read:
+        kept.append(("accept-encoding", "identity"))
+    return kept
 
 
 def to_client(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
