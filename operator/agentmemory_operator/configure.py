@@ -16,9 +16,10 @@ from agentmemory_operator.conditions import ConditionType, Reason
 from agentmemory_operator.kube import AGENTMEMORY, SECRET, Conflict, Kube, Object
 from agentmemory_operator.observe.secrets import secret_data, secret_values
 from agentmemory_operator.plan import config
-from agentmemory_operator.plan.values import Action, Condition, Plan, Provides
+from agentmemory_operator.plan.values import Action, Condition, Plan, Provides, Remove
 from agentmemory_operator.tiers import Subject
 from agentmemory_sidecar.resource import Installation, NotSupportedYet, ResourceError, SidecarConfig, compile_resource
+from agentmemory_sidecar.resource.agentmemory import DeletionPolicy
 from agentmemory_sidecar.resource.config import EmbeddedStore
 from agentmemory_sidecar.resource.mounted import Mounted
 
@@ -143,10 +144,29 @@ async def _write(kube: Kube, subject: Subject, configs: Mapping[str, SidecarConf
     wanted = config.secret(name, namespace, subject.name, {names.CONFIG_KEY: text})
     for action in config.applied(wanted, live):
         await effect(action, act(kube, action))
+    await _write_default(kube, namespace, {subject.name: text}, effect)
+
+
+async def _write_default(kube: Kube, namespace: str, contents: Mapping[str, str], effect: Effect) -> None:
+    """What pods mount that name no resource. ``contents`` has the configuration of the resource at hand."""
     known = [item["metadata"]["name"] for item in await kube.list(AGENTMEMORY, namespace) if not leaving(item)]
-    default = config.shared(namespace, {subject.name: text}, known)
+    if len(known) == 1 and known[0] not in contents:
+        return  # the one that is left writes it itself: the deletion has woken it
+    default = config.shared(namespace, contents, known)
     for action in config.applied(default, await kube.get(SECRET, namespace, names.DEFAULT_CONFIG_SECRET)):
         await effect(action, act(kube, action))
+
+
+async def unconfigure(kube: Kube, subject: Subject, effect: Effect) -> None:
+    """The resource goes: its sidecars' configuration with it. The master key stays where the data stays."""
+    gone = [config_name(subject)]
+    if subject.resource.spec.deletion_policy is DeletionPolicy.DELETE:
+        gone.append(names.keys_secret(subject.name))
+    for name in gone:
+        if (live := await kube.get(SECRET, subject.namespace, name)) is not None:
+            action = Remove("v1", "Secret", subject.namespace, name, live["metadata"]["uid"], "the resource is deleted")
+            await effect(action, act(kube, action))
+    await _write_default(kube, subject.namespace, {}, effect)
 
 
 def config_name(subject: Subject) -> str:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from agentmemory_operator.conditions import ConditionType, Reason
-from agentmemory_operator.configure import Configured, configure
+from agentmemory_operator.configure import Configured, configure, unconfigure
 from agentmemory_operator.kube import AGENTMEMORY, Kube, KubeError, KubeUnreachable, Object
 from agentmemory_operator.observe.regions import held_regions, of_resource
 from agentmemory_operator.plan.values import Action, Condition, Plan
@@ -83,7 +83,10 @@ async def leave(world: World, namespace: str, name: str) -> list[str]:
     lines = list(dict.fromkeys(lines)) or (["stores are being released"] if waiting else [])
     if lines:
         await _report(world, manifest, (Condition(ConditionType.DELETING, True, Reason.WAITING, " ".join(lines)),), {})
-    return lines
+        return lines
+    if not subject.observe_only:
+        await unconfigure(world.kube, subject, _effect(world, subject))
+    return []
 
 
 async def _subject(world: World, manifest: Object) -> Subject:
@@ -108,8 +111,8 @@ async def _tier(world: World, entry: StoreTier, subject: Subject, *, leaving: bo
     plan = Plan()
     try:
         plan = await (entry.tier.look_back(subject) if leaving else entry.tier.look(subject))
-        if subject.observe_only and not leaving:
-            return Plan(conditions=plan.conditions, again_s=plan.again_s, provides=plan.provides, notes=plan.notes)
+        if subject.observe_only:
+            return Plan((), plan.conditions, None if leaving else plan.again_s, plan.provides, plan.drift, plan.notes)
         for action in plan.actions:
             await effect(action, entry.tier.act(subject, action))
     except (KubeError, KubeUnreachable, TierFailed) as error:

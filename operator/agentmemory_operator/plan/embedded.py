@@ -145,7 +145,7 @@ def _waiting(seen: Seen, resource: AgentMemory) -> str:
     """Why the pod is not ready yet, as far as it says."""
     for pod in seen.pods:
         status = pod.get("status") or {}
-        for row in (*status.get("conditions", ()), *_container_waits(status)):
+        for row in (*_container_waits(status), *status.get("conditions", ())):
             if row.get("status") != "True" and row.get("message"):
                 return f"pod {pod['metadata']['name']}: {row.get('reason', '')}: {row['message']}"
     return f"waiting for the pod {name(resource)}-0"

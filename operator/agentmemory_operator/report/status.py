@@ -10,6 +10,7 @@ from agentmemory_operator.plan.values import Condition
 
 STATUS_MANAGER = "agentmemory-operator-status"
 _MESSAGE = 2048
+GOOD_WHEN_FALSE = frozenset({ConditionType.DRIFT_DETECTED, ConditionType.RESTART_NEEDED, ConditionType.DELETING})
 NEEDED = (
     ConditionType.CONFIGURED,
     ConditionType.REDIS_READY,
@@ -103,12 +104,11 @@ def changes(resource: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[tupl
     found = []
     for row in wanted["conditions"]:
         old = before.get(row["type"], {})
+        if not old and row["type"] in GOOD_WHEN_FALSE and row["status"] == "False":
+            continue  # nothing has happened yet
         if (old.get("status"), old.get("reason")) != (row["status"], row["reason"]):
             found.append(("Warning" if is_bad(row) else "Normal", row))
     return found
-
-
-GOOD_WHEN_FALSE = frozenset({ConditionType.DRIFT_DETECTED, ConditionType.RESTART_NEEDED, ConditionType.DELETING})
 
 
 def is_bad(row: Mapping[str, Any]) -> bool:
