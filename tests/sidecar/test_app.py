@@ -7,7 +7,8 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from agentmemory_sidecar.app import Address, Sidecar, warn_of_regions
+from agentmemory_sidecar.app import Address, Sidecar
+from agentmemory_sidecar.engine import warn_of_regions
 from agentmemory_sidecar.resource.config import AwsConfig, DynamoDbState, PostgresStore, S3Archive
 from agentmemory_sidecar.stores import opened
 from agentmemory_sidecar.stores.protocols import StoreUnavailable

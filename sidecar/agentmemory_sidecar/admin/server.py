@@ -11,6 +11,7 @@ GET    /v1/sessions/{id}/export                         JSON Lines
 
 import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -26,16 +27,42 @@ from agentmemory_sidecar.stores.opened import Stores
 from agentmemory_sidecar.stores.protocols import ROOT, StoreUnavailable
 from agentmemory_sidecar.wire.errors import ApiError, new_request_id
 
+
+@dataclass(frozen=True, slots=True)
+class _Used:
+    services: Services
+    stores: Stores
+    sessions: Sessions
+
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 MERGE_PATCH, JSON_PATCH = "application/merge-patch+json", "application/json-patch+json"
 
 
 class Admin:
-    """The admin API of one sidecar. ``token`` must come as a bearer token with everything under /v1."""
+    """The admin API of one sidecar. ``token`` must come as a bearer token with everything under /v1; empty where only the
+    right people can connect. It answers 503 until it is told what to ``use``."""
 
-    def __init__(self, services: Services, stores: Stores, token: str) -> None:
-        self._services, self._stores, self._token = services, stores, token
-        self._sessions = Sessions(services, stores.records)
+    def __init__(self, token: str) -> None:
+        self._token = token
+        self.unconfigured = "it has no configuration yet"
+        """Why there is nothing to use."""
+        self._used: _Used | None = None
+
+    def use(self, services: Services, stores: Stores) -> None:
+        """Answer from these, from the next request on."""
+        self._used = _Used(services, stores, Sessions(services, stores.records))
+
+    @property
+    def _now(self) -> "_Used":
+        if self._used is None:
+            said = f"The memory sidecar remembers nothing: {self.unconfigured}."
+            raise ApiError(503, "api_error", said, "memory_not_configured")
+        return self._used
+
+    @property
+    def _sessions(self) -> Sessions:
+        return self._now.sessions
 
     def app(self) -> web.Application:
         app = web.Application(middlewares=[self._guarded], client_max_size=4_000_000)
@@ -56,7 +83,8 @@ class Admin:
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             given = request.headers.get("authorization", "").removeprefix("Bearer ")
-            if request.path.startswith("/v1/") and not hmac.compare_digest(given.encode(), self._token.encode()):
+            right = not self._token or hmac.compare_digest(given.encode(), self._token.encode())
+            if request.path.startswith("/v1/") and not right:
                 raise ApiError(401, "authentication_error", "The admin token is missing or wrong.")
             return await handler(request)
         except ApiError as error:
@@ -77,14 +105,14 @@ class Admin:
 
     async def _ready(self, _: web.Request) -> web.Response:
         """Which stores answer. Ready also while some do not: a turn degrades, it does not stop."""
-        stores = self._stores
+        stores = self._now.stores
         pings = {"hot": stores.hot.ping, "state": stores.state.ping, "archive": stores.records.ping}
         return web.json_response(
             {"status": "ok", "stores": {name: await answers(ping) for name, ping in pings.items()}}
         )
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(self._services.metrics.registry), content_type="text/plain")
+        return web.Response(body=generate_latest(self._now.services.metrics.registry), content_type="text/plain")
 
     async def _list(self, request: web.Request) -> web.Response:
         limit = request.query.get("limit", "100")

@@ -1,27 +1,34 @@
 """The proxy's own server: every path is Claude's, so there is one route."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager
 
 from aiohttp import web
 
 from agentmemory_sidecar.http.client import HttpClient
 from agentmemory_sidecar.http.incoming import BodyTooLarge, Connection, Request
+from agentmemory_sidecar.metrics import Metrics
 from agentmemory_sidecar.proxy import handle
 from agentmemory_sidecar.step.acknowledge import refuse
 from agentmemory_sidecar.step.exchange import ClientGone, Inbound
 from agentmemory_sidecar.step.services import Services
+from agentmemory_sidecar.tasks import Tasks
 from agentmemory_sidecar.wire.errors import ApiError, shutting_down, too_large
 from agentmemory_sidecar.wire.identify import Endpoint, route
 from agentmemory_sidecar.wire.request import LIMIT
+
+Serving = Callable[[str], AbstractContextManager[tuple[Services, str]]]
+"""Given a request's path: entered, what answers it and the path without what only said so; left when it is answered. May
+raise ApiError."""
 
 
 class Proxy:
     """Takes requests until it is told to stop; then it refuses new ones and lets the running ones end."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    def __init__(self, tasks: Tasks, metrics: Metrics, serving: Serving) -> None:
+        """Requests run in ``tasks``. ``serving`` says who answers one."""
+        self.tasks, self._metrics, self._serving = tasks, metrics, serving
         self.stopping = False
-        self.tasks = services.tasks
         self._open: set[Connection] = set()
 
     def server(self) -> web.Server:
@@ -40,7 +47,7 @@ class Proxy:
         try:
             await self._answer(request, client)
         except ClientGone:
-            self._services.metrics.disconnected.inc()
+            self._metrics.disconnected.inc()
         finally:
             if not client.ended:
                 connection.abort()
@@ -54,17 +61,25 @@ class Proxy:
         if not path.startswith("/"):
             await refuse(client, ApiError(400, "invalid_request_error", "The request's target is not a path."))
             return
-        body: bytes | AsyncIterator[bytes] = b""
-        if request.has_body:
-            if route(path).endpoint is Endpoint.OTHER:
-                body = request.chunks()
-            else:
-                try:
-                    body = await request.read(LIMIT)
-                except BodyTooLarge:
-                    await refuse(client, too_large(LIMIT))
-                    return
-        await handle(self._services, Inbound(request.method, path, query, request.lower, request.headers, body), client)
+        try:
+            with self._serving(path) as (services, path):
+                body = await _body(request, path)
+                inbound = Inbound(request.method, path, query, request.lower, request.headers, body)
+                await handle(services, inbound, client)
+        except ApiError as error:
+            await refuse(client, error)
+
+
+async def _body(request: Request, path: str) -> bytes | AsyncIterator[bytes]:
+    """Whole where we read it ourselves, else as it comes. Raises ApiError."""
+    if not request.has_body:
+        return b""
+    if route(path).endpoint is Endpoint.OTHER:
+        return request.chunks()
+    try:
+        return await request.read(LIMIT)
+    except BodyTooLarge:
+        raise too_large(LIMIT) from None
 
 
 class _Server(web.Server):
