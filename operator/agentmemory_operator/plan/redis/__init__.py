@@ -1,0 +1,1 @@
+"""A managed Redis Cluster: what its objects look like, and which step its topology needs next."""
