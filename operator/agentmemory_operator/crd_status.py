@@ -14,8 +14,8 @@ COLUMNS: list[dict[str, Any]] = [
     {
         "name": "Regions",
         "type": "string",
-        "jsonPath": ".status.summary.regions",
-        "description": "The regions, or how many of them are ready.",
+        "jsonPath": ".status.regionsReady",
+        "description": "How many of the regions are ready, such as 2/2.",
     },
     {"name": "Redis", "type": "string", "jsonPath": _condition("RedisReady")},
     {"name": "State", "type": "string", "jsonPath": _condition("StateReady")},
@@ -59,6 +59,7 @@ _REGION = {
     "required": ["region"],
     "properties": {
         "region": {"type": "string", "minLength": 1, "maxLength": 63, "description": "The region's name."},
+        "ready": {"type": "boolean", "description": "Whether its sidecars have their configuration."},
     },
     **_FREE,
 }
@@ -73,11 +74,10 @@ STATUS: dict[str, Any] = {
             "minimum": 0,
             "description": "The generation of the resource that the operator has acted on.",
         },
-        "summary": {
-            "type": "object",
-            "description": "Texts for `kubectl get`, whose columns cannot put lists together.",
-            "properties": {"regions": {"type": "string", "maxLength": 1024, "description": "The regions."}},
-            **_FREE,
+        "regionsReady": {
+            "type": "string",
+            "maxLength": 32,
+            "description": "How many of the regions are ready, such as `2/2`.",
         },
         "conditions": {
             "type": "array",

@@ -67,15 +67,15 @@ def test_the_table_of_kubectl_shows_the_tiers(kubectl: Kubectl) -> None:
     status = {
         "observedGeneration": 1,
         "conditions": rows,
-        "regions": [{"region": "local", "redis": "anything"}],
-        "summary": {"regions": "local"},
+        "regions": [{"region": "local", "ready": True, "stores": "anything"}],
+        "regionsReady": "1/1",
         "restartNeeded": {"count": 2, "command": "kubectl rollout restart deployment/agent"},
     }
     patch = yaml.safe_dump({"status": status})
     kubectl.do("patch", "agentmemory", "test", "--subresource=status", "--type=merge", f"--patch={patch}")
     header, row = kubectl.do("get", "am").splitlines()
     assert header.split() == ["NAME", "READY", "REGIONS", "REDIS", "STATE", "ARCHIVE", "AGE"]
-    assert row.split()[:6] == ["test", "True", "local", "True", "False", "True"]
+    assert row.split()[:6] == ["test", "True", "1/1", "True", "False", "True"]
     assert kubectl.get("agentmemory", "test")["status"] == status
     assert "test" in kubectl.do("get", "agents")
 
