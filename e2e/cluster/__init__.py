@@ -1,0 +1,1 @@
+"""What the drills do to a cluster and ask of it."""

@@ -1,0 +1,1 @@
+"""One drill for each promise that needs a cluster."""
