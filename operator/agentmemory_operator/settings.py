@@ -72,6 +72,8 @@ class AwsSettings(Values):
     """DynamoDB's URL, for a VPC endpoint or a stand-in; empty for AWS's own."""
     s3_endpoint: str = ""
     """S3's URL; empty for AWS's own."""
+    sts_endpoint: str = ""
+    """The URL of STS, where the operator assumes roles; empty for AWS's own."""
     operator_role_arn: str = ""
     """The role the operator assumes where a resource names none; empty for its pod's own identity."""
     sidecar_role_arn: str = ""
