@@ -7,7 +7,7 @@ from e2e.cluster.install import SYSTEM
 from e2e.cluster.shell import kubectl, kubectl_json, node_kill
 from e2e.cluster.wait import until
 
-SELECTOR = "app.kubernetes.io/component=operator"
+SELECTOR = "agentmemory.io/component=operator"
 LEASE = "agentmemory-operator"
 TAKEOVER_S, RECONCILED_S = 20, 40
 

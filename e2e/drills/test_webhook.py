@@ -19,7 +19,7 @@ def pod(namespace: str, name: str, labels: dict[str, str]) -> dict[str, object]:
 async def test_while_it_is_away_only_labelled_pods_wait_and_they_start_by_themselves_later(namespace: str) -> None:
     await kubectl("-n", SYSTEM, "scale", "deployment", "agentmemory-webhook", "--replicas=0")
     await kubectl(
-        "-n", SYSTEM, "wait", "--for=delete", "pod", "-l", "app.kubernetes.io/component=webhook", "--timeout=90s"
+        "-n", SYSTEM, "wait", "--for=delete", "pod", "-l", "agentmemory.io/component=webhook", "--timeout=90s"
     )
     try:
         await apply(pod(namespace, "plain", {}))

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from agentmemory_operator import names
 from agentmemory_operator.conditions import ConditionType, Reason
 from agentmemory_operator.configure import Configured, configure, unconfigure
-from agentmemory_operator.kube import AGENTMEMORY, Kube, KubeError, KubeUnreachable, Object
+from agentmemory_operator.kube import AGENTMEMORY, POD, Kube, KubeError, KubeUnreachable, Object
 from agentmemory_operator.observe.regions import held_regions, of_resource
+from agentmemory_operator.plan.restart import restart
 from agentmemory_operator.plan.values import Action, Condition, Plan
 from agentmemory_operator.report import events, status
 from agentmemory_operator.settings import Settings
@@ -62,7 +64,7 @@ async def cycle(world: World, namespace: str, name: str) -> float:
     plans = await _tiers(world, subject)
     configured = await configure(world.kube, subject, plans, _effect(world, subject))
     conditions = [condition for plan in plans for condition in plan.conditions]
-    conditions += [*configured.conditions, _drift(plans), *_unheld(subject)]
+    conditions += [*configured.conditions, _drift(plans), *_unheld(subject), await _restart(world, subject)]
     await _report(world, manifest, conditions, _regions(subject, plans, configured))
     waits = [plan.again_s for plan in plans if plan.again_s is not None]
     return min([world.settings.resync.seconds, *waits, *([configured.again_s] if configured.again_s else [])])
@@ -157,6 +159,13 @@ def _drift(plans: Sequence[Plan]) -> Condition:
     if lines:
         return Condition(ConditionType.DRIFT_DETECTED, True, Reason.REPAIRED, "; ".join(lines))
     return Condition(ConditionType.DRIFT_DETECTED, False, Reason.NO_DRIFT)
+
+
+async def _restart(world: World, subject: Subject) -> Condition:
+    """Agents' pods with an older sidecar. Those that name no resource are counted for each that could be theirs."""
+    pods = await world.kube.list(POD, subject.namespace)
+    secrets = frozenset({names.config_secret(subject.name), names.DEFAULT_CONFIG_SECRET})
+    return restart(pods, world.settings.images.sidecar, secrets)
 
 
 def _unheld(subject: Subject) -> tuple[Condition, ...]:

@@ -1,0 +1,47 @@
+"""Which agents' pods a change of ours reaches only when they are made anew. The operator never touches them. Pure."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from agentmemory_operator import names
+from agentmemory_operator.conditions import ConditionType, Reason
+from agentmemory_operator.plan.values import Condition
+
+SIDECAR = "agentmemory"
+"""The injected container's name."""
+_SHOWN = 5
+
+
+def restart(pods: Iterable[Mapping[str, Any]], image: str, secrets: frozenset[str]) -> Condition:
+    """Say which pods that mount one of ``secrets`` run another image of the sidecar than ``image``."""
+    old = [pod for pod in pods if _mounts(pod, secrets) and _outdated(pod, image)]
+    if not old:
+        return Condition(ConditionType.RESTART_NEEDED, False, Reason.UP_TO_DATE)
+    workloads = sorted({workload(pod) for pod in old})
+    shown = " ".join(workloads[:_SHOWN]) + (" and others" if len(workloads) > _SHOWN else "")
+    namespace = old[0]["metadata"]["namespace"]
+    text = f"{len(old)} pods run another sidecar than {image}: kubectl -n {namespace} rollout restart {shown}"
+    return Condition(ConditionType.RESTART_NEEDED, True, Reason.POD_TEMPLATE_CHANGED, text)
+
+
+def _mounts(pod: Mapping[str, Any], secrets: frozenset[str]) -> bool:
+    volumes = pod["spec"].get("volumes") or ()
+    return any(volume.get("secret", {}).get("secretName") in secrets for volume in volumes)
+
+
+def _outdated(pod: Mapping[str, Any], image: str) -> bool:
+    chosen = pod["metadata"].get("annotations", {}).get(f"{names.GROUP}/image")
+    containers = pod["spec"].get("initContainers") or ()
+    return any(item["name"] == SIDECAR and item["image"] != (chosen or image) for item in containers)
+
+
+def workload(pod: Mapping[str, Any]) -> str:
+    """What to restart for a pod, as kubectl names it: its Deployment, StatefulSet, …, or the pod itself."""
+    metadata = pod["metadata"]
+    owner = next((row for row in metadata.get("ownerReferences", ()) if row.get("controller")), None)
+    if owner is None:
+        return f"pod/{metadata['name']}"
+    if owner["kind"] == "ReplicaSet":
+        template = metadata.get("labels", {}).get("pod-template-hash", "")
+        return f"deployment/{owner['name'].removesuffix(f'-{template}')}"
+    return f"{owner['kind'].lower()}/{owner['name']}"
