@@ -133,8 +133,7 @@ def _ready(outcomes: Iterable[Outcome]) -> bool | None:
     outcomes = tuple(outcomes)
     if all(outcome.ready for outcome in outcomes):
         return True
-    young = (Reason.CREATING, Reason.FORMING, Reason.REPLICATING, Reason.PROGRESSING)
-    return None if all(outcome.ready or outcome.decision.reason in young for outcome in outcomes) else False
+    return None if all(outcome.ready or outcome.young for outcome in outcomes) else False
 
 
 def _text(regions: dict[str, Outcome]) -> str:

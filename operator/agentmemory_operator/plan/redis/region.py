@@ -59,6 +59,9 @@ class Outcome:
     provides: Provides | None = None
     note: str = ""
     ready: bool = False
+    """Every slot is served."""
+    young: bool = True
+    """It has never been."""
 
 
 def plan_region(place: Place, seen: Seen) -> Outcome:
@@ -85,6 +88,7 @@ def plan_region(place: Place, seen: Seen) -> Outcome:
         provides=_provides(place, seen) if seen.formed or whole else None,
         note=_note(seen.cluster, shape),
         ready=serving and (seen.formed or whole),
+        young=not seen.formed,
     )
 
 

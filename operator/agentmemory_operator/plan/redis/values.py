@@ -63,7 +63,7 @@ class Peer:
         return slots_of(self.ranges)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Node:
     """What a pod's server says."""
 
@@ -103,7 +103,7 @@ class Node:
         return self.me.slots
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Pod:
     """A pod of the cluster; ``node`` is None while its server cannot be asked."""
 
