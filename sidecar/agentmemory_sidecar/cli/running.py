@@ -1,7 +1,10 @@
-"""Finding a sidecar that runs on this machine: it leaves its address and its admin token in its data directory."""
+"""Finding a sidecar that runs on this machine: it leaves its address and its admin token in its data directory. In a pod it
+has a unix socket instead."""
 
+import http.client
 import json
 import os
+import socket
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -82,3 +85,22 @@ def find(directory: Path | None) -> Running:
         names = ", ".join(running.name for running in alive)
         raise click.UsageError(f"several sidecars run here ({names}); say which with -f FILE or --data DIR")
     return alive[0]
+
+
+def pod_socket() -> Path | None:
+    """The admin socket of the sidecar in this pod, if we are in one: ``$AGENTMEMORY_ADMIN_SOCKET``, or where it is by
+    default."""
+    path = Path(os.environ.get("AGENTMEMORY_ADMIN_SOCKET") or "/run/agentmemory/admin.sock")
+    return path if path.is_socket() else None
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost")
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(str(self._path))

@@ -1,10 +1,9 @@
-"""``agentmemory session``: what the sidecar of this machine remembers, asked over its admin API."""
+"""``agentmemory session``: what the sidecar of this machine, or of this pod, remembers; asked over its admin API."""
 
+import http.client
 import json
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import click
 
 from agentmemory_sidecar.cli.output import table
 from agentmemory_sidecar.cli.resource import data_directory
-from agentmemory_sidecar.cli.running import Running, find
+from agentmemory_sidecar.cli.running import UnixConnection, find, pod_socket
 
 F = Callable[..., Any]
 
@@ -34,7 +33,14 @@ class Api:
     """The admin API of a running sidecar. What it refuses becomes a ClickException with its message."""
 
     def __init__(self, file: Path | None, data: Path | None) -> None:
-        self._running: Running = find(data_directory(file, data))
+        directory = data_directory(file, data)
+        if directory is None and (socket_ := pod_socket()) is not None:
+            self._connect: Callable[[], http.client.HTTPConnection] = lambda: UnixConnection(socket_)
+            self._headers = {}
+            return
+        running = find(directory)
+        self._connect = lambda: http.client.HTTPConnection(running.admin.removeprefix("http://"))
+        self._headers = {"authorization": f"Bearer {running.token}"}
 
     def get(self, path: str) -> Any:
         return json.loads(b"".join(self._read(path)))
@@ -44,18 +50,20 @@ class Api:
             yield json.loads(line)
 
     def _read(self, path: str) -> Iterator[bytes]:
-        request = urllib.request.Request(  # noqa: S310 - the address is our own file's
-            self._running.admin + path, headers={"authorization": f"Bearer {self._running.token}"}
-        )
+        connection = self._connect()
         try:
-            with urllib.request.urlopen(request) as response:  # noqa: S310
-                yield from response
-        except urllib.error.HTTPError as error:
-            message = json.loads(error.read())["error"]["message"]
-            kind = click.UsageError if error.code in (400, 404) else click.ClickException
-            raise kind(message) from error
-        except urllib.error.URLError as error:
-            raise click.ClickException(f"the sidecar does not answer: {error.reason}") from error
+            connection.request("GET", path, headers=self._headers)
+            response = connection.getresponse()
+            if response.status >= 400:
+                message = json.loads(response.read())["error"]["message"]
+                kind = click.UsageError if response.status in (400, 404) else click.ClickException
+                raise kind(message)
+            yield from response
+        except (OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            raise click.ClickException(f"the sidecar does not answer: {reason}") from error
+        finally:
+            connection.close()
 
 
 def quoted(session: str) -> str:

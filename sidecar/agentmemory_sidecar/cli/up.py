@@ -1,31 +1,18 @@
 """``agentmemory up``: a sidecar on this machine, in the foreground."""
 
-import asyncio
 import contextlib
-import gc
-import logging
 import os
-import signal
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
 
 import click
 
 from agentmemory_sidecar.cli.resource import compiled
 from agentmemory_sidecar.cli.running import Running, announce, withdraw
+from agentmemory_sidecar.cli.serving import LEVELS, address, log_to_stderr, run_loop, settle, told_to_stop
 from agentmemory_sidecar.resource import SidecarConfig
 
 DEFAULT_LISTEN = "127.0.0.1:8377"
-
-
-def address(text: str, default_port: int = 8377) -> tuple[str, int]:
-    """HOST:PORT, [HOST]:PORT, HOST or :PORT."""
-    host, _, port = text.rpartition(":") if ":" in text else (text, "", str(default_port))
-    if not port.isdigit() or int(port) > 65535:
-        raise click.UsageError(f"--listen must be HOST:PORT with a port from 0 to 65535, not {text!r}")
-    return host.strip("[]") or "127.0.0.1", int(port)
 
 
 @click.command()
@@ -39,27 +26,16 @@ def address(text: str, default_port: int = 8377) -> tuple[str, int]:
 @click.option("--region", default="", help="The region this sidecar is in (default: the resource's first).")
 @click.option("--name", default="", help="Which AgentMemory, if the file holds several.")
 @click.option("--secrets", type=click.Path(path_type=Path), help="Folder that stands for the Secrets of a cluster.")
-@click.option(
-    "--log-level", default="INFO", show_default=True, type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"])
-)
+@click.option("--log-level", default="INFO", show_default=True, type=click.Choice(LEVELS))
 def up(
     file: Path, listen: str, admin_listen: str, upstream: str, data: Path | None, region: str, name: str,
     secrets: Path | None, log_level: str,
 ) -> int:  # fmt: skip
     """Start the sidecar of an AgentMemory resource, with its embedded stores, until interrupted."""
-    logging.basicConfig(level=log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_stderr(log_level)
     config = compiled(file, data=data, region=region, name=name, upstream=upstream, secrets=secrets)
     where, admin = address(listen), address(admin_listen, 0)
     return run_loop(serve(config, where, admin))
-
-
-def run_loop(main: Coroutine[Any, Any, int]) -> int:
-    """Run on uvloop where it exists: a fifth less CPU for each request."""
-    try:
-        import uvloop
-    except ModuleNotFoundError:
-        return asyncio.run(main)
-    return uvloop.run(main)
 
 
 async def serve(config: SidecarConfig, listen: tuple[str, int], admin: tuple[str, int]) -> int:
@@ -69,10 +45,7 @@ async def serve(config: SidecarConfig, listen: tuple[str, int], admin: tuple[str
     from agentmemory_sidecar.stores.protocols import StoreUnavailable
     from agentmemory_sidecar.tls import TlsError
 
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    stop = told_to_stop()
     config.data_dir.mkdir(parents=True, exist_ok=True)
     sidecar = Sidecar(config)
     try:
@@ -91,10 +64,7 @@ async def serve(config: SidecarConfig, listen: tuple[str, int], admin: tuple[str
     click.echo(f"agentmemory: {running.name} listens on {running.url} (Claude at {config.upstream.url})")
     click.echo(f"agentmemory: point an agent at it with ANTHROPIC_BASE_URL={running.url}")
     sys.stdout.flush()
-    # What start-up made stays for good: the collector need not look at it again and again while requests come.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 10, 20)
+    settle()
     try:
         await stop.wait()
     finally:

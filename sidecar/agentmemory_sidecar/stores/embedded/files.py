@@ -201,6 +201,14 @@ def socket_directory(preferred: Path, socket_name: str, account: Account | None)
     return made
 
 
+def _pids() -> str:
+    """Names the set of processes among which a pid means something (Linux: the pid namespace)."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
 class FileLock:
     """An advisory lock on a file, held as long as any process has this opening of it: ours, or a server's.
 
@@ -230,12 +238,13 @@ class FileLock:
 
     def write(self, pid: int) -> None:
         os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, b"%d\n" % pid, 0)
+        os.pwrite(self._fd, f"{pid} {_pids()}\n".encode(), 0)
 
     def pid(self) -> int:
-        """The pid left in the file, 0 for none."""
+        """The pid left in the file; 0 for none, and for one of another container, which is somebody else here."""
         try:
-            return int(self.path.read_text() or 0)
+            pid, _, pids = self.path.read_text().strip().partition(" ")
+            return int(pid or 0) if pids in ("", _pids()) else 0
         except (OSError, ValueError):
             return 0
 

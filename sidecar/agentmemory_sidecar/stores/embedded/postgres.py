@@ -11,8 +11,8 @@ from agentmemory_sidecar.stores.embedded.files import EmbeddedError, program_roo
 from agentmemory_sidecar.stores.embedded.process import EmbeddedServer
 
 USER = "agentmemory"
-SOCKET = ".s.PGSQL.5432.lock"
-"""The longest name that Postgres makes in its socket directory."""
+PORT = 5432
+"""In the socket's name, also where nothing listens at it."""
 
 SETTINGS = {
     "listen_addresses": "",
@@ -38,20 +38,31 @@ SETTINGS = {
 
 
 class EmbeddedPostgres(EmbeddedServer):
-    """Postgres on a unix socket that only its own account (and root) can open; no TCP, so no password.
+    """Postgres on a unix socket that only its own account (and root) can open, without a password.
 
     The first start makes the database cluster; a start after a kill replays the log. ``fsync`` and
     ``synchronous_commit`` are on: what was committed is on the disk.
 
     :param directory: this server's own; see :class:`EmbeddedServer`.
     :param settings: override Postgres settings by name.
+    :param port: the port to listen at where ``settings`` has ``listen_addresses``.
+    :param access: lines of ``pg_hba.conf`` for connections by TCP; without any there are none.
     """
 
     name = "Postgres"
     stop_signal = SIGINT  # "fast": ends sessions, then shuts down; SIGTERM would wait for every client to leave
 
-    def __init__(self, directory: Path | str, *, tied: bool = True, settings: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path | str,
+        *,
+        tied: bool = True,
+        settings: dict[str, str] | None = None,
+        port: int = PORT,
+        access: Sequence[str] = (),
+    ) -> None:
         super().__init__(directory, tied=tied)
+        self.port, self.access = port, tuple(access)
         self.settings = SETTINGS | (settings or {})
         self._bin = Path()
         self._sockets: Path | None = None
@@ -60,7 +71,7 @@ class EmbeddedPostgres(EmbeddedServer):
     def socket(self) -> Path:
         if self._sockets is None:
             raise EmbeddedError("Postgres was not started")
-        return self._sockets / ".s.PGSQL.5432"
+        return self._sockets / f".s.PGSQL.{self.port}"
 
     @property
     def dsn(self) -> str:
@@ -68,7 +79,7 @@ class EmbeddedPostgres(EmbeddedServer):
         return self.dsn_of(USER)
 
     def dsn_of(self, database: str) -> str:
-        return f"postgresql://{USER}@/{database}?host={quote(str(self.socket.parent), safe='')}"
+        return f"postgresql://{USER}@/{database}?host={quote(str(self.socket.parent), safe='')}&port={self.port}"
 
     @property
     def _cluster(self) -> Path:
@@ -87,12 +98,14 @@ class EmbeddedPostgres(EmbeddedServer):
         )
         self._bin = postgres.parent
         if self._sockets is None:
-            self._sockets = socket_directory(self.directory / "run", SOCKET, self.account)
+            # The longest name that Postgres makes there is the lock's.
+            self._sockets = socket_directory(self.directory / "run", f".s.PGSQL.{self.port}.lock", self.account)
         if self._cluster.exists():
             self._check_version(release)
             # Written by a server that was killed. No process of it is left (it would hold server.lock), but its pid may
-            # be some other process's by now, and Postgres would then refuse to start.
+            # be some other process's by now, and Postgres would then refuse to start. In a container it often is.
             (self._cluster / "postmaster.pid").unlink(missing_ok=True)
+            self.socket.with_name(f"{self.socket.name}.lock").unlink(missing_ok=True)
         else:
             await self._initialise()
 
@@ -115,7 +128,13 @@ class EmbeddedPostgres(EmbeddedServer):
         staging.rename(self._cluster)
 
     def _command(self) -> tuple[Sequence[str | Path], bytes]:
-        settings = self.settings | {"unix_socket_directories": str(self.socket.parent)}
+        settings = self.settings | {"unix_socket_directories": str(self.socket.parent), "port": str(self.port)}
+        if self.access:
+            # Beside the server's own folders: it reads the file, and does not write it.
+            file = self.directory / "pg_hba.conf"
+            file.write_text("".join(f"{line}\n" for line in ("local all all trust", *self.access)))
+            file.chmod(0o644)
+            settings["hba_file"] = str(file)
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         return [self._bin / "postgres", "-D", self._cluster, *options], b""
 

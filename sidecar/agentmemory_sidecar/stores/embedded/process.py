@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import logging
 import os
 import signal
 import subprocess
@@ -19,6 +20,9 @@ from agentmemory_sidecar.stores.embedded.files import (
     prepare_directory,
     unprivileged_account,
 )
+from agentmemory_sidecar.stores.protocols import StoreUnavailable
+
+log = logging.getLogger(__name__)
 
 POLL_S = 0.02
 LEAVING_S = 1.0
@@ -159,6 +163,11 @@ class EmbeddedServer(ABC):
                 self._lock.close()
                 self._lock = None
 
+    async def ping(self) -> None:
+        """Raises StoreUnavailable unless the server runs and takes commands."""
+        if not self.running or not await self._ready():
+            raise StoreUnavailable(self.name.lower(), "not running, or still starting", definite=True)
+
     def signal_stop(self) -> None:
         """Ask the server to end, and leave the directory ours; :meth:`start` starts it again at the same address."""
         if self._process is not None:
@@ -179,13 +188,15 @@ class EmbeddedServer(ABC):
             if self._process is None or (code := self._process.poll()) is None:
                 wait = every_s
                 continue
+            log.warning("%s ended with code %d and is started again", self.name, code)
             if on_restart is not None:
                 on_restart(code)
             try:
                 await self._start(60)
                 wait = every_s
-            except EmbeddedError:
+            except EmbeddedError as error:
                 wait = min(wait * 2, 30.0)
+                log.error("%s cannot be started again, next try in %.0f s: %s", self.name, wait, error)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -277,8 +288,9 @@ class EmbeddedServer(ABC):
                 killed = True
             elif time.monotonic() > deadline:
                 raise EmbeddedError(
-                    f"A {self.name} of an earlier run still works on {self.directory} and does not end (process "
-                    f"{pid}). End it with `kill -9 {pid}` and start again."
+                    f"A {self.name} of an earlier run still works on {self.directory} and does not end "
+                    + (f"(process {pid}). End it with `kill -9 {pid}`" if pid else "(in another container). End that")
+                    + " and start again."
                 )
             await asyncio.sleep(POLL_S)
         return lock

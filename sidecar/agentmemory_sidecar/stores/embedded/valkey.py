@@ -23,7 +23,9 @@ class EmbeddedValkey(EmbeddedServer):
     loses power too. When memory is full it refuses writes rather than drop keys.
 
     :param directory: this server's own; see :class:`EmbeddedServer`.
-    :param port: also listen on 127.0.0.1 at this port; ``url`` then names it.
+    :param port: also listen at this port; ``url`` then names it.
+    :param bind: the addresses to listen at.
+    :param users: further users by their rules, such as ``("reader", "on", ">PASSWORD", "~*", "+@read")``.
     :param config: further directives, (name, value) each, such as ``("cluster-enabled", "yes")``.
     """
 
@@ -35,10 +37,13 @@ class EmbeddedValkey(EmbeddedServer):
         port: int | None = None,
         *,
         tied: bool = True,
+        bind: Sequence[str] = ("127.0.0.1",),
+        users: Sequence[Sequence[str]] = (),
         config: Sequence[tuple[str, str]] = (),
     ) -> None:
         super().__init__(directory, tied=tied)
         self.port = port
+        self.bind, self.users = tuple(bind), tuple(users)
         self.password = secrets.token_urlsafe(24)
         self.config = tuple(config)
         self._program = Path()
@@ -75,7 +80,7 @@ class EmbeddedValkey(EmbeddedServer):
     def _command(self) -> tuple[Sequence[str | Path], bytes]:
         directives = [
             ("port", str(self.port or 0)),
-            ("bind", "127.0.0.1"),
+            ("bind", *self.bind),
             ("unixsocket", str(self.socket)),
             ("unixsocketperm", "700"),
             ("requirepass", self.password),
@@ -86,10 +91,12 @@ class EmbeddedValkey(EmbeddedServer):
             ("maxmemory-policy", "noeviction"),
             ("daemonize", "no"),
             ("loglevel", "notice"),
+            *(("user", *rules) for rules in self.users),
             *self.config,
         ]
+        lines = (f"{name} {' '.join(map(_quoted, values))}\n" for name, *values in directives)
         # By standard input: a command line and a file could be read by others, and the password is in it.
-        return [self._program, "-"], b"".join(f'{name} "{_escaped(value)}"\n'.encode() for name, value in directives)
+        return [self._program, "-"], "".join(lines).encode()
 
     async def _ready(self) -> bool:
         try:
@@ -114,5 +121,6 @@ class EmbeddedValkey(EmbeddedServer):
         self._sockets = None
 
 
-def _escaped(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace(os.linesep, "\\n")
+def _quoted(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace(os.linesep, "\\n")
+    return f'"{escaped}"'
