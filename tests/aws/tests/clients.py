@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import cache
 from typing import Any
 
 import botocore.session
@@ -25,8 +26,7 @@ class Client:
     """A client of one service in one region, called off the event loop: ``await client.put_item(…)``."""
 
     def __init__(self, front: Front, service: str, region: str) -> None:
-        session = botocore.session.Session()
-        self._client: Any = session.create_client(
+        self._client: Any = _session().create_client(
             service,  # type: ignore[call-overload]
             region_name=region,
             endpoint_url=front.url,
@@ -43,6 +43,12 @@ class Client:
             return answer
 
         return call
+
+
+@cache
+def _session() -> botocore.session.Session:
+    """One for all clients: reading botocore's service descriptions takes long."""
+    return botocore.session.Session()
 
 
 async def refused(call: Coroutine[Any, Any, Any], code: str, message: str = "") -> None:

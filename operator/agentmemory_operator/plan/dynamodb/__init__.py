@@ -1,0 +1,1 @@
+"""The DynamoDB table: what is wanted and seen, and what leads from one to the other. Pure."""

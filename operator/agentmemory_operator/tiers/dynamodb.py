@@ -1,0 +1,105 @@
+"""The state tier on DynamoDB: a table in every region of the resource, replicated by AWS."""
+
+import asyncio
+from collections.abc import Mapping
+
+from agentmemory_operator.act import dynamodb as effects
+from agentmemory_operator.aws import Access, Aws
+from agentmemory_operator.conditions import ConditionType
+from agentmemory_operator.kube import Kube
+from agentmemory_operator.observe.dynamodb import table_in
+from agentmemory_operator.observe.secrets import SecretValues, secret_values
+from agentmemory_operator.plan.dynamodb.keep import keep
+from agentmemory_operator.plan.dynamodb.leave import leave
+from agentmemory_operator.plan.dynamodb.values import Place, Seen, TableAction, Wanted
+from agentmemory_operator.plan.values import Action, Plan
+from agentmemory_operator.tiers import Subject
+from agentmemory_operator.tiers.aws import abandoned, access, leaving, owner, settled
+from agentmemory_sidecar.resource.agentmemory import DeletionPolicy
+from agentmemory_sidecar.resource.base import at
+from agentmemory_sidecar.resource.state import Consistency, DynamoDb
+
+
+class DynamoDbTier:
+    """:class:`~agentmemory_operator.tiers.Tier` for ``spec.state.dynamodb``."""
+
+    def __init__(self, kube: Kube, aws: Aws) -> None:
+        """:param aws: shared between tiers; closed by who made it."""
+        self._kube = kube
+        self._aws = aws
+
+    def concerns(self, subject: Subject) -> bool:
+        return subject.resource.spec.state.dynamodb is not None
+
+    async def look(self, subject: Subject) -> Plan:
+        wanted = wanted_table(subject)
+        seen = await self._seen(subject, wanted)
+        return keep(wanted, seen, settled=settled(subject, ConditionType.STATE_READY))
+
+    async def look_back(self, subject: Subject) -> Plan:
+        wanted = wanted_table(subject)
+        seen = await self._seen(subject, wanted)
+        named = set(abandoned(subject))
+        gone = {place.aws_region for place in (*wanted.places, *wanted.leaving) if place.region in named}
+        delete = subject.resource.spec.deletion_policy is DeletionPolicy.DELETE
+        return leave(wanted, seen, delete=delete, abandoned=gone)
+
+    async def act(self, subject: Subject, action: Action) -> None:
+        assert isinstance(action, TableAction)
+        wanted = wanted_table(subject)
+        place = next(p for p in (*wanted.places, *wanted.leaving) if p.aws_region == action.region)
+        await effects.act(self._aws, self._access(subject, place, await self._values(subject)), action)
+
+    async def close(self) -> None:
+        """Nothing of its own."""
+
+    async def _seen(self, subject: Subject, wanted: Wanted) -> Mapping[str, Seen]:
+        values = await self._values(subject)
+        places = [*wanted.places, *wanted.leaving]
+        tables = await asyncio.gather(
+            *(
+                table_in(self._aws, self._access(subject, place, values), wanted.table, look_inside=wanted.strong)
+                for place in places
+            )
+        )
+        return {place.aws_region: table for place, table in zip(places, tables, strict=True)}
+
+    async def _values(self, subject: Subject) -> SecretValues:
+        return await secret_values(self._kube, subject.resource)
+
+    def _access(self, subject: Subject, place: Place, values: SecretValues) -> Access:
+        store = at(_declared(subject), place.region)
+        return access(subject, store, place.region, subject.settings.aws.dynamodb_endpoint, values)
+
+
+def wanted_table(subject: Subject) -> Wanted:
+    """What the resource declares of its table."""
+    table = _declared(subject)
+    places: dict[str, Place] = {}
+    for region in (*subject.resource.spec.regions, *leaving(subject)):
+        place = _place(table, region)
+        places.setdefault(place.aws_region, place)
+    stay = set(subject.resource.spec.regions)
+    return Wanted(
+        table=table.table,
+        places=tuple(place for place in places.values() if place.region in stay),
+        owner=owner(subject),
+        leaving=tuple(place for place in places.values() if place.region not in stay),
+        strong=table.consistency is Consistency.STRONG,
+        witness=table.witness_region or "",
+        recovery=table.point_in_time_recovery,
+        protection=table.deletion_protection,
+        tags=table.tags,
+        adopt=subject.resource.spec.adopt,
+    )
+
+
+def _place(table: DynamoDb, region: str) -> Place:
+    here = at(table, region)
+    return Place(region, here.aws_region or region, here.kms_key_arn or "")
+
+
+def _declared(subject: Subject) -> DynamoDb:
+    table = subject.resource.spec.state.dynamodb
+    assert table is not None
+    return table
