@@ -16,6 +16,7 @@ import kopf
 from prometheus_client import REGISTRY, make_wsgi_app
 
 from agentmemory_operator import handlers, names
+from agentmemory_operator.chores import keep_certificates, watch_uninjected
 from agentmemory_operator.conditions import ConditionType
 from agentmemory_operator.cycle import Fault, StoreTier, World
 from agentmemory_operator.kube import Cluster, Kube
@@ -23,6 +24,7 @@ from agentmemory_operator.leader import Election
 from agentmemory_operator.operating import Operating
 from agentmemory_operator.settings import Settings
 from agentmemory_operator.tiers.embedded import EmbeddedTier
+from agentmemory_operator.tiers.redis import RedisTier
 from agentmemory_operator.wake import Sleepers
 
 log = logging.getLogger(__name__)
@@ -36,7 +38,10 @@ LOOP_STALL_S = 60.0
 def store_tiers(kube: Kube) -> tuple[StoreTier, ...]:
     """Every kind of store there is, with the conditions it speaks for."""
     hot, state, archive = ConditionType.REDIS_READY, ConditionType.STATE_READY, ConditionType.ARCHIVE_READY
-    return (StoreTier(EmbeddedTier(kube), (hot, state, archive)),)
+    return (
+        StoreTier(EmbeddedTier(kube), (hot, state, archive)),
+        StoreTier(RedisTier(kube), (hot,)),
+    )
 
 
 @dataclass(slots=True)
@@ -89,8 +94,10 @@ async def _lead(
     async with asyncio.TaskGroup() as group:
         holding = group.create_task(election.hold())
         holding.add_done_callback(lambda task: None if task.cancelled() else _lost())
+        chores = [group.create_task(chore(world)) for chore in (keep_certificates, watch_uninjected)]
         await operate(world, health.sleepers, stop)
-        holding.cancel()
+        for task in (holding, *chores):
+            task.cancel()
     await election.release()
     for entry in world.tiers:
         await entry.tier.close()
