@@ -32,6 +32,7 @@ lint: $(READY) ## ruff, mypy, import contracts, generated files
 	$(BIN)/lint-imports
 	$(BIN)/python -m agentmemory_sidecar.resource.docs --check
 	$(BIN)/python -m agentmemory_operator.crd --check
+	$(BIN)/python -m agentmemory_operator.chart --check
 
 format: $(READY) ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
@@ -40,6 +41,7 @@ format: $(READY) ## let ruff mend what it can
 generated: $(READY) ## write generated files anew
 	$(BIN)/python -m agentmemory_sidecar.resource.docs
 	$(BIN)/python -m agentmemory_operator.crd
+	$(BIN)/python -m agentmemory_operator.chart
 
 e2e: $(READY) ## drills on a kind cluster
 	@bash e2e/run

@@ -75,11 +75,12 @@ def refusal(resources: Sequence[Mapping[str, Any]], namespace: str, deployment: 
     """Why nothing is uninstalled, and how to go on."""
     names = sorted(_name(resource) for resource in resources)
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    count = f"are {len(names)} AgentMemory resources" if len(names) > 1 else "is 1 AgentMemory resource"
     return (
-        f"refused, and nothing was changed: there are {len(names)} AgentMemory resources "
-        f"({', '.join(names[:_NAMED])}{more}). Either delete them, while the operator is there to carry out their "
-        "deletionPolicy: kubectl delete agentmemory --all --all-namespaces. Or leave them, their data and the agents "
-        f"as they are: kubectl -n {namespace} annotate deployment {deployment} {ANNOTATION}=force. Then uninstall again."
+        f"refused, and nothing was changed: there {count} ({', '.join(names[:_NAMED])}{more}). Either delete them, while "
+        "the operator is there to carry out their deletionPolicy: kubectl delete agentmemory --all --all-namespaces. Or "
+        "leave them, their data and the agents as they are: "
+        f"kubectl -n {namespace} annotate deployment {deployment} {ANNOTATION}=force. Then uninstall again."
     )
 
 

@@ -17,14 +17,15 @@ DEFINITION = Path(__file__).parents[2] / "crds" / "agentmemories.yaml"
 
 @dataclass(frozen=True, slots=True)
 class Kubectl:
-    """kubectl in one context and namespace."""
+    """kubectl in one context, and in one namespace where it has one."""
 
     context: str
-    namespace: str = "default"
+    namespace: str = ""
 
     def run(self, *arguments: str, manifest: Any = None) -> subprocess.CompletedProcess[str]:
         """Run it, with ``manifest`` as JSON on its standard input; the caller looks at the exit code."""
-        command = ["kubectl", f"--context={self.context}", f"--namespace={self.namespace}", *arguments]
+        place = [f"--namespace={self.namespace}"] if self.namespace else []
+        command = ["kubectl", f"--context={self.context}", *place, *arguments]
         text = None if manifest is None else json.dumps(manifest)
         return subprocess.run(command, input=text, capture_output=True, text=True, check=False)
 
