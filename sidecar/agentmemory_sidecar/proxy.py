@@ -12,8 +12,17 @@ from agentmemory_sidecar.step.question import Question
 from agentmemory_sidecar.step.services import Flight, Services
 from agentmemory_sidecar.turn import run
 from agentmemory_sidecar.wire.errors import ApiError, internal, too_large
-from agentmemory_sidecar.wire.identify import Endpoint, Identity, RequestClass, Route, identify, route
-from agentmemory_sidecar.wire.request import LIMIT, MessagesRequest, Unreadable, decode_body, parse
+from agentmemory_sidecar.wire.identify import (
+    CLAUDE_CODE_AGENT,
+    CLAUDE_CODE_SESSION,
+    Endpoint,
+    Identity,
+    RequestClass,
+    Route,
+    identify,
+    route,
+)
+from agentmemory_sidecar.wire.request import LIMIT, MessagesRequest, Unreadable, decode_body
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +56,7 @@ async def _messages(services: Services, inbound: Inbound, where: Route, client: 
         raise too_large(LIMIT)
     body = decode_body(inbound.body, inbound.headers.get("content-encoding", ""))
     try:
-        request = parse(body)
+        request = services.newest.parse(_hint(services, inbound, where), body)
     except Unreadable:
         services.metrics.unreadable.inc()
         await pass_through(services, inbound, where.path, client)
@@ -70,16 +79,24 @@ async def _messages(services: Services, inbound: Inbound, where: Route, client: 
         await aside(services, question, client)
 
 
+def _hint(services: Services, inbound: Inbound, where: Route) -> str:
+    """What most likely is the conversation, before the body is read: only ever used to compare bytes with."""
+    headers = inbound.headers
+    names = (*services.rules.session_headers, CLAUDE_CODE_SESSION)
+    session = next((headers[name] for name in names if name in headers), where.session)
+    return f"{session} {headers.get(CLAUDE_CODE_AGENT, '')}" if session else ""
+
+
 def identify_request(services: Services, inbound: Inbound, where: Route, request: MessagesRequest) -> Identity:
-    roles = [sketch.role for sketch in request.sketches]
     return identify(
         services.rules,
         inbound.method,
         where,
         inbound.headers,
         request.fields,
-        has_tools=len(request.raw("tools")) > len(b"[ ]"),
-        single_user_message=roles.count("user") == 1 and "assistant" not in roles,
+        has_tools=len(request.sides[1]) > len(b"[ ]"),
+        single_user_message=len(request) < 8
+        and [one.role for one in request.sketches if one.role != "system"] == ["user"],
     )
 
 

@@ -6,6 +6,7 @@ item by the conversation's next commit, or by the sweep once the conversation is
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 BATCH = 64
 """Records carried in one call."""
 GATHER_S = 0.05
+GATHERED = 6_144
+"""Bytes of one conversation's records from which on they are carried at once: until then they travel with its item."""
 QUEUE = 1_000
 """Records that wait in memory at the most; the rest is found again in the state tier."""
 REMEMBERED = 10_000
@@ -62,17 +65,27 @@ class Archiver:
         self._queue: asyncio.Queue[tuple[Conversation, Outgoing]] = asyncio.Queue(QUEUE)
         self._archived: OrderedDict[Conversation, int] = OrderedDict()
         self._busy: dict[Conversation, int] = {}
+        self._queued: dict[Conversation, int] = {}
+        """The sequence up to which the conversation's records wait in the queue."""
+        self._hurry = asyncio.Event()
 
     def submit(self, conversation: Conversation, outbox: Sequence[Outgoing]) -> None:
         """Carry an item's whole outbox soon, in its order: ``archived`` counts on it that nothing before a carried record is
         left out. Never waits: what does not fit, or has its bytes in chunk items, is left to the sweep."""
+        queued, size = self._queued.get(conversation, 0), 0
         for record in outbox:
             if not record.data:
+                continue
+            size += len(record.data)
+            if record.seq <= queued:
                 continue
             try:
                 self._queue.put_nowait((conversation, record))
             except asyncio.QueueFull:
                 return
+            self._queued[conversation] = record.seq
+        if size > GATHERED:
+            self._hurry.set()
 
     def archived(self, conversation: Conversation) -> int:
         """The sequence up to which the conversation's records are known to be in the archive, chunk items apart."""
@@ -94,9 +107,15 @@ class Archiver:
         while True:
             batch = [await self._queue.get()]
             # Nobody waits for this: a moment's patience carries what many steps left in one call.
-            await asyncio.sleep(GATHER_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GATHER_S):
+                    await self._hurry.wait()
+            self._hurry.clear()
             while len(batch) < BATCH and not self._queue.empty():
                 batch.append(self._queue.get_nowait())
+            for conversation, record in batch:
+                if self._queued.get(conversation) == record.seq:
+                    del self._queued[conversation]
             while True:
                 try:
                     await self._carry(batch)

@@ -84,18 +84,19 @@ def replayed(request: MessagesRequest, ledger: Mapping[str, Entry], made: Iterab
     """
     if not ledger or request.continues_thread:
         return Replay()
+    own = request.chain.places
     candidates: dict[str, list[Entry]] = {}
     for entry in ledger.values():
-        candidates.setdefault(entry.mark, []).append(entry)
-    own = request.chain.places
+        if entry.mark in own:
+            candidates.setdefault(entry.mark, []).append(entry)
     chosen = {reply.after: reply.entry for reply in made if reply.mark in own}
     seen: list[Entry] = []
-    for mark in own:
-        if found := candidates.pop(mark, None):
-            if mark in chosen:
-                seen += [entry for entry in found if entry.key == chosen[mark]]
-            else:
-                seen.append(max(found, key=lambda entry: entry.ordinal))
+    for mark in sorted(candidates, key=own.__getitem__):
+        found = candidates[mark]
+        if mark in chosen:
+            seen += [entry for entry in found if entry.key == chosen[mark]]
+        else:
+            seen.append(max(found, key=lambda entry: entry.ordinal))
     return Replay(tuple(seen))
 
 
@@ -128,16 +129,20 @@ def assemble(request: MessagesRequest, entries: Iterable[Entry]) -> bytes:
         place = request.chain.find(entry.mark)
         if place is None or not entry.text:
             continue
-        index, block = place
-        if entry.system:
-            message = b',{"role":"system","content":[' + entry.text + b"]}"
-            insertions.append((request.span_of(index).end, message))
-        else:
-            insertions += _behind_block(request, index, block, entry.text)
+        known = request.placed.get(entry.key)
+        if known is None or known[0] != entry or known[1] != place:
+            known = request.placed[entry.key] = entry, place, _standing(request, entry, *place)
+        insertions += known[2]
     if histories:
         start = request.span_of(0).start
         insertions.insert(0, (start, b",".join(histories) + b","))
     return splice(request.body, insertions) if insertions else request.body
+
+
+def _standing(request: MessagesRequest, entry: Entry, index: int, block: int) -> list[tuple[int, bytes]]:
+    if entry.system:
+        return [(request.span_of(index).end, b',{"role":"system","content":[' + entry.text + b"]}")]
+    return _behind_block(request, index, block, entry.text)
 
 
 def _behind_block(request: MessagesRequest, index: int, block: int, text: bytes) -> list[tuple[int, bytes]]:

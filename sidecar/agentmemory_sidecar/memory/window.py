@@ -16,6 +16,7 @@ Kind = Literal["user", "assistant", "tool_use", "tool_result"]
 _CALL_CHARACTERS = 300
 """How much of a tool call's input a history shows."""
 _RESULT_CHARACTERS = 300
+"""How much of a tool's result a window keeps: its record in the archive has the whole."""
 _SILENT = {"thinking", "redacted_thinking", "compaction", "fallback", "tool_addition", "tool_removal"}
 
 
@@ -58,7 +59,9 @@ def add_step(
     ``starts`` opens a turn with the id ``hint``, ``ends`` closes it. Texts in ``injected``, and all that looks like an
     injection, are left out. The old window is not changed.
     """
-    names = called(window)
+    names = {
+        line.id: (line.name, None) for turn in window for line in turn.lines if line.kind == "tool_use" and line.id
+    }
     own = set(injected)
     lines: list[Line] = []
     for message in messages:
@@ -70,11 +73,23 @@ def add_step(
     turns = list(window)
     if starts or not turns or turns[-1].done:
         number = turns[-1].number + 1 if turns else 1
-        turns.append(Turn(hint, number, tuple(lines), ends))
+        turns.append(Turn(hint, number, _kept(lines, ends=ends), ends))
     else:
         last = turns[-1]
-        turns[-1] = Turn(last.id, last.number, last.lines + tuple(lines), ends)
+        turns[-1] = Turn(last.id, last.number, _kept([*last.lines, *lines], ends=ends), ends)
     return turns[-keep:]
+
+
+def _kept(lines: list[Line], *, ends: bool) -> tuple[Line, ...]:
+    """A finished turn's lines: a result needs its call's input only while the turn goes on."""
+    if not ends:
+        return tuple(lines)
+    return tuple(
+        msgspec.structs.replace(line, text=line.text[:_CALL_CHARACTERS] + "…")
+        if line.kind == "tool_use" and len(line.text) > _CALL_CHARACTERS
+        else line
+        for line in lines
+    )
 
 
 def called(window: Iterable[Turn]) -> dict[str, tuple[str, Any]]:
@@ -165,6 +180,8 @@ def _line(
         use = str(block.get("tool_use_id", ""))
         text = _content_text(block.get("content"))
         name = names.get(use, ("", None))[0]
+        if len(text) > _RESULT_CHARACTERS:
+            text = text[:_RESULT_CHARACTERS] + "…"
         return Line("tool_result", f"[error] {text}" if block.get("is_error") is True else text, name, use)
     return Line(role, _named(kind, block))
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from agentmemory_sidecar.resource.ephemeral import HotUnavailable
 from agentmemory_sidecar.resource.session import OnConflict
 from agentmemory_sidecar.step.question import Question
+from agentmemory_sidecar.step.recent import Recent
 from agentmemory_sidecar.step.services import Services
 from agentmemory_sidecar.stores.protocols import (
     Begun,
@@ -34,6 +35,8 @@ class Lease:
     question: Question
     token: str
     begun: Begun | None = None
+    recent: Recent | None = None
+    """What this process knows of the conversation; true only if ``begun`` says so."""
     stored: Stored | None = None
     checked: "asyncio.Future[Versions] | None" = None
     """The state tier's versions, asked for together with the lock."""
@@ -111,12 +114,15 @@ async def admit(services: Services, question: Question) -> Lease:
     config = services.config.lock
     lease = Lease(services, question, f"{services.pod}:{question.step}:{question.fingerprint}")
     deadline = asyncio.get_running_loop().time() + (config.max_wait_s if config.on_conflict is OnConflict.WAIT else 0.0)
+    lease.recent = recent = services.recents.get(question.conversation)
     claim = Claim(
         lease.token,
         question.fingerprint,
         question.request.mark_of_last_assistant(),
         round(config.ttl_s * 1000),
         round(config.renew_s * 1000),
+        known=recent.token if recent else "",
+        known_entries=len(recent.ledger) if recent else 0,
     )
     while True:
         try:

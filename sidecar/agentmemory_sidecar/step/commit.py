@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from agentmemory_sidecar.archive.blobs import Drafts
 from agentmemory_sidecar.memory.item import Item, unpack
 from agentmemory_sidecar.memory.ledger import pack as pack_entry
-from agentmemory_sidecar.memory.state import Patch
+from agentmemory_sidecar.memory.state import Patch, from_json
 from agentmemory_sidecar.memory.verdict import Verdict, verdict
 from agentmemory_sidecar.resource.session import LockScope
 from agentmemory_sidecar.resource.state import StateUnavailable
@@ -24,6 +24,7 @@ from agentmemory_sidecar.step.forward import Answer
 from agentmemory_sidecar.step.hydrate import Memory
 from agentmemory_sidecar.step.inject import Injection
 from agentmemory_sidecar.step.question import Question, mark_in_thread
+from agentmemory_sidecar.step.recent import Recent
 from agentmemory_sidecar.step.services import Services
 from agentmemory_sidecar.step.values import write_values
 from agentmemory_sidecar.stores.protocols import ABSENT, HotCopy, StaleWrite, StoreUnavailable, Versions
@@ -79,7 +80,7 @@ async def _outcome(
             raise memory_unavailable("state tier", sent=True) from error
         return {"commit": "not-remembered"}
     services.metrics.conflicts.inc(sum(conflict.source == question.step for conflict in written.item.conflicts))
-    await _publish(services, question, memory, decided, lease, written)
+    await _publish(services, question, memory, injection, decided, lease, written)
     services.archiver.submit(question.conversation, written.item.outbox)
     if written.item.patches:
         services.tasks.start(services.patches.apply(question.conversation), "apply a subagent's patches")
@@ -141,9 +142,16 @@ async def _save(
 
 
 async def _publish(
-    services: Services, question: Question, memory: Memory, decided: Verdict, lease: Lease, written: Written
+    services: Services,
+    question: Question,
+    memory: Memory,
+    injection: Injection,
+    decided: Verdict,
+    lease: Lease,
+    written: Written,
 ) -> None:
     """The hot copy and the lock's release in one call. The step is saved: whatever fails here, it is acknowledged."""
+    services.recents.forget(question.conversation)
     if lease.degraded:
         return
     entries = {key: pack_entry(entry) for key, entry in memory.ledger.items() if key not in memory.in_hot}
@@ -152,8 +160,14 @@ async def _publish(
         reserve = f"{written.item.mark} {mark_in_thread(written.item.replies[-1].id)}"
     copy = HotCopy(written.versions, written.body, written.item.entries)
     try:
-        await services.hot.commit(question.conversation, lease.token, copy, entries, reserve, len(memory.notes))
+        done = await services.hot.commit(question.conversation, lease.token, copy, entries, reserve, len(memory.notes))
     except StoreUnavailable:
         services.hot_health.failed()
-    else:
-        lease.done()
+        return
+    lease.done()
+    ledger = memory.ledger if injection.new is None else memory.ledger | {injection.new.key: injection.new}
+    if done and ledger.keys() == memory.in_hot | entries.keys():
+        unchanged = written.item.state == memory.item.state and question.is_root
+        state = memory.state if unchanged else from_json(written.item.state, region=services.config.region)
+        recent = Recent(lease.token, written.versions, written.item, state, ledger)
+        services.recents.keep(question.conversation, recent, len(written.body))

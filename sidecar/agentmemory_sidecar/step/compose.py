@@ -133,15 +133,21 @@ def patch_of(extraction: rules.Rules, question: Question, memory: Memory, reply:
     # A result answers a call of the message right before it, as the API demands.
     near = question.request.messages(max(0, start - 1))
     new = near[1:] if start else near
-    results = rules.results_of(new, near, called(memory.item.window))
+    earlier = called(memory.item.window) if _brings_results(new) else {}
+    results = rules.results_of(new, near, earlier)
     if not calls and not results:
         return Patch.none(question.step)
     return rules.patch_from(question.step, calls, results, extraction, memory.state)
 
 
+def _brings_results(messages: list[Any]) -> bool:
+    contents = (message.get("content") for message in messages if isinstance(message, dict))
+    blocks = (block for content in contents if isinstance(content, list) for block in content)
+    return any(isinstance(block, dict) and block.get("type") == "tool_result" for block in blocks)
+
+
 def _new_messages(request: MessagesRequest, start: int, threshold: int, drafts: Drafts) -> list[Any]:
     """Messages for the record: the client's own bytes where none of them can hold a big value."""
-    raw = request.raws[start:]
-    if sum(map(len, raw)) <= threshold:
-        return [msgspec.Raw(one) for one in raw]
+    if sum(request.sizes[start:]) <= threshold:
+        return [msgspec.Raw(request.raw(index)) for index in range(start, len(request))]
     return [build.linked(message, threshold, drafts) for message in request.messages(start)]

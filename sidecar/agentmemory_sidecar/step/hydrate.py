@@ -91,33 +91,43 @@ async def _own(services: Services, question: Question, lease: Lease) -> Memory:
         if lease.stored is None:
             raise StoreUnavailable("state", "not reached when the lock was taken", definite=True)
         stored = lease.stored
-        return _memory(services, stored.versions, stored.body, stored.ledger, Tier.STATE)
+        return _memory(services, stored.versions, stored.body, _entries(stored.ledger), Tier.STATE)
     assert lease.checked is not None
     versions = await lease.checked
-    if begun.copy is not None and begun.copy.versions == versions:
-        memory = _memory(services, versions, begun.copy.body, begun.ledger, Tier.HOT)
+    hot = dict(lease.recent.ledger) if begun.same and lease.recent is not None else _entries(begun.ledger)
+    current = begun.copy is not None and begun.copy.versions == versions
+    if current and begun.same and lease.recent is not None and lease.recent.versions == versions:
+        memory = Memory(lease.recent.item, versions, hot, Tier.HOT, lease.recent.state)
+    elif current and begun.copy is not None and not begun.same:
+        memory = _memory(services, versions, begun.copy.body, hot, Tier.HOT)
     else:
         stored = await services.state.read(question.conversation)
         if begun.copy is not None and ABSENT.version < stored.versions.version < begun.copy.versions.version:
             # A standby that took over, or a backup: what the session has seen since is not there. (No item at all is one
             # that has expired.) ``staleReads`` knows no other answer yet.
             raise memory_stale()
-        memory = _memory(services, stored.versions, stored.body, {**begun.ledger, **stored.ledger}, Tier.STATE)
-    memory.in_hot = set(begun.ledger)
+        memory = _memory(services, stored.versions, stored.body, hot | _entries(stored.ledger), Tier.STATE)
+    memory.in_hot = set(hot)
     memory.acknowledged, memory.compacted, memory.notes = begun.acknowledged, begun.compacted, tuple(begun.notes)
     return memory
 
 
-def _memory(services: Services, versions: Versions, body: bytes, ledger: Mapping[str, bytes], tier: Tier) -> Memory:
+def _memory(services: Services, versions: Versions, body: bytes, ledger: dict[str, Entry], tier: Tier) -> Memory:
     item = unpack(body)
-    entries = {key: unpack_entry(data) for key, data in ledger.items()}
     state = from_json(item.state, region=services.config.region)
-    return Memory(item, versions, entries, tier if body else Tier.EMPTY, state)
+    return Memory(item, versions, ledger, tier if body else Tier.EMPTY, state)
+
+
+def _entries(ledger: Mapping[str, bytes]) -> dict[str, Entry]:
+    return {key: unpack_entry(data) for key, data in ledger.items()}
 
 
 def _without(services: Services, lease: Lease) -> Memory:
     """The state tier is away and the agent goes on: the ledger is still repeated as far as the hot tier knows it."""
-    ledger = {key: unpack_entry(data) for key, data in (lease.begun.ledger if lease.begun else {}).items()}
+    if lease.begun is not None and lease.begun.same and lease.recent is not None:
+        ledger = dict(lease.recent.ledger)
+    else:
+        ledger = _entries(lease.begun.ledger if lease.begun else {})
     return Memory(Item(), ABSENT, ledger, Tier.NONE, {}, in_hot=set(ledger), remembers=False)
 
 

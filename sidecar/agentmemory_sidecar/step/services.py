@@ -13,11 +13,13 @@ from agentmemory_sidecar.metrics import Metrics
 from agentmemory_sidecar.resource.config import SidecarConfig
 from agentmemory_sidecar.step.exchange import Upstream
 from agentmemory_sidecar.step.patches import Patches
+from agentmemory_sidecar.step.recent import Recents
 from agentmemory_sidecar.step.renewals import Renewals
 from agentmemory_sidecar.stores.health import Cooldown
 from agentmemory_sidecar.stores.protocols import HotStore, ObjectStore, StateStore
 from agentmemory_sidecar.tasks import Tasks
 from agentmemory_sidecar.wire.identify import IdentityRules
+from agentmemory_sidecar.wire.request import Newest
 
 
 @dataclass(slots=True)
@@ -46,6 +48,10 @@ class Services:
     blob_health: Cooldown = field(default_factory=lambda: Cooldown(5.0))
     unreleased: set[str] = field(default_factory=set)
     """Tokens of ended steps whose locks could not be released: whoever meets one of these locks may."""
+    recents: Recents = field(default_factory=Recents)
+    """What this process committed last, so that it need not be told it."""
+    newest: Newest = field(default_factory=Newest)
+    """The requests that came last, for those that continue them."""
     flights: set["Flight"] = field(default_factory=set)
     """Steps that run now."""
 

@@ -82,6 +82,10 @@ class Claim:
     """The chain hash of the request up to its last assistant message; opens a reservation made for it."""
     ttl_ms: int = 60_000
     renew_ms: int = 20_000
+    known: str = ""
+    """Token of the step whose hot copy the caller still has, with its whole ledger; empty for none."""
+    known_entries: int = 0
+    """How many ledger entries that are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,8 @@ class Begun:
     compacted: bool = False
     """A compaction request was seen since the last commit."""
     took_over: bool = False
+    same: bool = False
+    """Copy and ledger are those that ``Claim.known`` names: ``copy`` is not None, but its body and ``ledger`` are empty."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ from agentmemory_sidecar.stores.redis_links import (
     Command,
     Link,
     NotSent,
+    Overdue,
     Refused,
     Routes,
     StandaloneRoutes,
@@ -153,7 +154,15 @@ class RedisHotStore:
     async def begin(self, conversation: Conversation, claim: Claim) -> Begun | Busy:
         late_ms = claim.ttl_ms - claim.renew_ms - RENEWAL_SLACK_MS
         reply = await self._run(
-            "begin", keys(conversation), claim.token, claim.request, claim.extends, claim.ttl_ms, late_ms
+            "begin",
+            keys(conversation),
+            claim.token,
+            claim.request,
+            claim.extends,
+            claim.ttl_ms,
+            late_ms,
+            claim.known,
+            claim.known_entries,
         )
         if len(reply) == 2:
             return Busy(reply[0].decode(), max(reply[1], 0))
@@ -248,18 +257,35 @@ class RedisHotStore:
         :param source: of the script, for a node that does not have it yet.
         """
         attempt = _Attempt()
+        reply: Any = None
+        if (link := self._routes.ready(key)) is not None and (asked := link.ask(command)) is not None:
+            reply = await asked
+            if not isinstance(reply, Exception):
+                return reply
+            if isinstance(reply, Overdue):
+                self._routes.changed(link)
+                raise StoreUnavailable(STORE, f"no answer within {self._timeout_s:g} s", definite=False)
+            attempt.link = link
+        return await self._repeat(attempt, reply, key, command, source)
+
+    async def _repeat(self, attempt: "_Attempt", reply: Any, key: bytes, command: Command, source: str) -> Any:
+        """Until it is answered: connect, follow redirections, bring the script. ``reply`` is the error that came already,
+        None where nothing was sent."""
         try:
             async with asyncio.timeout(self._timeout_s):
                 while True:
                     try:
-                        reply = await attempt.make(await self._routes.link(key), command)
+                        if reply is None:
+                            reply = await attempt.make(await self._routes.link(key), command)
                         if isinstance(reply, Refused) and reply.code == "ASK":
                             # The slot is on its way to another node, and this key is there already.
                             link = await self._routes.link_to(*reply.address)
                             reply = await attempt.make(link, ("ASKING",), command)
                     except Closed:
+                        reply = None
                         continue
                     except NotSent as error:
+                        reply = None
                         attempt.reason = str(error)
                         if not self._routes.changed(attempt.link):
                             raise StoreUnavailable(STORE, attempt.reason, definite=True) from error
@@ -269,8 +295,9 @@ class RedisHotStore:
                         return reply
                     if isinstance(reply, Refused) and reply.code == "NOSCRIPT" and source:
                         command, source = ("EVAL", source, *command[2:]), ""
-                        continue
-                    await self._refused(attempt, reply)
+                    else:
+                        await self._refused(attempt, reply)
+                    reply = None
         except TimeoutError:
             if attempt.sent and attempt.link is not None:
                 attempt.link.retire()
@@ -318,7 +345,7 @@ class _Attempt:
 
 
 def _begun(reply: list[Any]) -> Begun:
-    took_over, copy, ledger, notes, acknowledged, marked = reply
+    took_over, copy, ledger, notes, acknowledged, marked, same = reply
     return Begun(
         copy=HotCopy(Versions(int(copy[0]), int(copy[1])), copy[3], int(copy[2])) if copy else None,
         ledger={ledger[i].decode(): ledger[i + 1] for i in range(0, len(ledger), 2)},
@@ -326,6 +353,7 @@ def _begun(reply: list[Any]) -> Begun:
         acknowledged=acknowledged.decode() if acknowledged else "",
         compacted=bool(marked),
         took_over=bool(took_over),
+        same=bool(same),
     )
 
 

@@ -65,6 +65,10 @@ class Refused(Exception):
 NOTHING = object()
 
 
+class Overdue(Exception):
+    """No reply by the deadline, as a value. The command may have had its effect."""
+
+
 class Link(asyncio.Protocol):
     """One connection, shared. Replies are matched to commands by their order."""
 
@@ -77,11 +81,16 @@ class Link(asyncio.Protocol):
         self._transport: asyncio.WriteTransport | None = None
         self._poll = select.poll()
         self._retired = False
+        self._timeout_s = 0.0
+        self._oldest: deque[float] = deque()
+        """When each of those that wait was sent (loop time)."""
+        self._watch: asyncio.TimerHandle | None = None
         self.gone = asyncio.Event()
         """Set when the connection is closed for good."""
 
     async def open(self, timeout_s: float) -> None:
         """Connect and authenticate. Raises :class:`NotSent`."""
+        self._timeout_s = timeout_s
         connect: Callable[[], Awaitable[None]] = self._connection.connect
         try:
             async with asyncio.timeout(timeout_s):
@@ -114,6 +123,36 @@ class Link(asyncio.Protocol):
             for _ in range(2):  # one turn of the loop finds the socket readable, the next one reads it
                 await asyncio.sleep(0)
 
+    def ask(self, command: Command) -> asyncio.Future[Any] | None:
+        """Send at once, with the link's own deadline: its future gets the reply, or :class:`Refused`, :class:`Lost` or
+        :class:`Overdue` as a value. None where that is not possible now, and nothing was sent.
+
+        One timer watches all that wait: replies come in order, so the oldest is the first to be overdue.
+        """
+        if not self.usable or (not self._waiting and self._poll.poll(0)):
+            return None
+        try:
+            future = self.send(command)
+        except Closed:
+            return None
+        if self._watch is None:
+            self._watch = asyncio.get_running_loop().call_later(self._timeout_s / 10, self._look)
+        return future
+
+    def _look(self) -> None:
+        self._watch = None
+        loop = asyncio.get_running_loop()
+        if not self._waiting:
+            return
+        if loop.time() - self._oldest[0] < self._timeout_s * 0.9:
+            self._watch = loop.call_later(self._timeout_s / 10, self._look)
+            return
+        # All of them wait behind the one that does not come.
+        for future in self._waiting:
+            if not future.done():
+                future.set_result(Overdue())
+        self.retire()
+
     def send(self, *commands: Command) -> asyncio.Future[Any]:
         """Write commands in one piece; returns the future of the last one's reply.
 
@@ -126,12 +165,14 @@ class Link(asyncio.Protocol):
         for _ in commands:
             future = loop.create_future()
             self._waiting.append(future)
+            self._oldest.append(loop.time())
         # No waiting for the buffer to drain: what is in it is bounded by the calls, and each call by its deadline.
         self._transport.write(b"".join(map(hiredis.pack_command, commands)))
         if self._transport.is_closing():
             # Refused by the kernel at once, so not a byte left.
             for _ in commands:
                 self._waiting.pop()
+                self._oldest.pop()
             raise Closed("connection closed")
         return future
 
@@ -140,6 +181,7 @@ class Link(asyncio.Protocol):
         replies.feed(data)
         try:
             while (reply := replies.gets()) is not NOTHING:
+                self._oldest.popleft()
                 if not (future := waiting.popleft()).done():
                     future.set_result(reply)
         except (hiredis.ProtocolError, IndexError):
@@ -149,6 +191,8 @@ class Link(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.gone.set()
+        if self._watch is not None:
+            self._watch.cancel()
         lost = Lost(f"connection lost{f': {type(error).__name__}' if error else ''}")
         while self._waiting:
             if not (future := self._waiting.popleft()).done():
@@ -172,6 +216,10 @@ def reason_of(error: BaseException) -> str:
 
 class Routes(Protocol):
     """Which connection a key's commands go through."""
+
+    def ready(self, key: bytes) -> Link | None:
+        """The connection of :meth:`link` if it is open already."""
+        ...
 
     async def link(self, key: bytes) -> Link:
         """An open connection to the key's primary. Raises :class:`NotSent`."""
@@ -240,6 +288,9 @@ class StandaloneRoutes:
         self._pool = pool
         self._links = OneAtATime(tasks, timeout_s)
 
+    def ready(self, key: bytes) -> Link | None:
+        return self._links.ready("")
+
     async def link(self, key: bytes) -> Link:
         return self._links.ready("") or await self._links.open("", self._pool.make_connection)
 
@@ -267,6 +318,10 @@ class ClusterRoutes:
         self._suspect = ""
         self._refreshing: asyncio.Task[str] | None = None
         self._not_before = 0.0
+
+    def ready(self, key: bytes) -> Link | None:
+        nodes = None if self._stale else self._cluster.nodes_manager.slots_cache.get(key_slot(key))
+        return self._links.ready(nodes[0].name) if nodes else None
 
     async def link(self, key: bytes) -> Link:
         slots = self._cluster.nodes_manager.slots_cache

@@ -76,6 +76,18 @@ class Chain:
     def last(self) -> str:
         return self.end(len(self.marks) - 1)
 
+    def continued(self, messages: Iterable[tuple[bytes, ...]]) -> "Chain":
+        """The chain with more messages behind its last."""
+        rows = list(self.marks)
+        places = dict(self.places)
+        mark = self.last
+        for digests in messages:
+            row = extend(mark, digests)
+            for k, mark in enumerate(row):
+                places[mark] = (len(rows), k)
+            rows.append(row)
+        return Chain(self.base, rows, places)
+
     def find(self, mark: str) -> tuple[int, int] | None:
         """The last place, (message, block), that carries this mark."""
         return self.places.get(mark)

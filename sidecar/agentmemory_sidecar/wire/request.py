@@ -2,7 +2,8 @@
 
 import hashlib
 import zlib
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -127,49 +128,90 @@ def sketch(message: Any) -> Sketch:
 
 _sketches = Sketches()
 
+Placed = tuple[Any, tuple[int, int], list[tuple[int, bytes]]]
+"""What was put in, the place (message, block) it stands behind, and the insertions (offset, bytes) that put it there."""
+
 
 @dataclass(slots=True)
 class MessagesRequest:
     """The parsed body. ``fields`` holds the small top-level values; messages are decoded when they are asked for."""
 
     body: bytes
-    top: Mapping[str, msgspec.Raw]
-    """All members as raw JSON."""
     fields: Mapping[str, Any]
-    raws: Sequence[bytes]
-    """The messages as raw JSON."""
-    sketches: Sequence[Sketch]
+    sizes: list[int]
+    """Bytes of each message."""
+    starts: list[int]
+    """Where each begins in the body."""
+    sketches: list[Sketch]
+    sides: tuple[bytes, bytes]
+    """System prompt and tools as raw JSON; empty where there are none."""
     base: str = SEED
     """The mark that the first message follows: not the seed when a thread goes on."""
-    _at: Span = field(default=Span(0, 0), repr=False)
-    """Where ``messages`` stands in the body."""
+    placed: dict[str, Placed] = field(default_factory=dict, repr=False)
+    """What was put in where, by the ledger: offsets stay as long as all before them stays."""
     _chain: Chain | None = field(default=None, repr=False)
-    _starts: list[int] | None = field(default=None, repr=False)
+    _digests: tuple[str, str] | None = field(default=None, repr=False)
     _decoded: dict[int, Any] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         """How many messages there are."""
-        return len(self.raws)
+        return len(self.sizes)
+
+    def raw(self, index: int) -> bytes:
+        """A message as JSON."""
+        start = self.starts[index]
+        return self.body[start : start + self.sizes[index]]
 
     def message(self, index: int) -> Any:
         if index not in self._decoded:
-            self._decoded[index] = msgspec.json.decode(self.raws[index])
+            self._decoded[index] = msgspec.json.decode(self.raw(index))
         return self._decoded[index]
 
     def messages(self, start: int = 0) -> list[Any]:
         """The messages from ``start`` on, decoded."""
         return [self.message(index) for index in range(start, len(self))]
 
-    def check_editable(self) -> None:
-        """Raises ``NotSplicable`` where the body cannot be cut safely: better found before than after Claude was asked."""
-        self._at = spans_of_members(self.body, self.top)["messages"]
-
     def span_of(self, index: int) -> Span:
-        """Where a message stands in the body. Raises ``NotSplicable`` where it cannot be edited safely."""
-        if self._starts is None:
-            at = self._at
-            self._starts = starts_of_elements(self.body[at.start : at.end], list(map(len, self.raws)), at.start)
-        return Span(self._starts[index], self._starts[index] + len(self.raws[index]))
+        """Where a message stands in the body."""
+        return Span(self.starts[index], self.starts[index] + self.sizes[index])
+
+    @property
+    def end(self) -> int:
+        """Where the last message ends in the body."""
+        return self.starts[-1] + self.sizes[-1]
+
+    def continued(self, body: bytes) -> "MessagesRequest | None":
+        """The body as a request that has all of this one and more messages behind its last; None where it has not.
+
+        Claude's clients send the whole conversation each time. Where it only grew, nothing of it is read again: what
+        stands before and behind the new messages is compared, byte for byte.
+        """
+        if not self.sizes or self.base != SEED:
+            return None
+        cut = self.end
+        tail = len(self.body) - cut
+        if len(body) < len(self.body) or body[:cut] != self.body[:cut] or body[-tail:] != self.body[cut:]:
+            return None
+        middle = body[cut:-tail]
+        if middle and not middle.startswith(b","):
+            return None
+        between = b"[" + middle[1:] + b"]"
+        added = [bytes(raw) for raw in split_array(between)]
+        if middle and not added:
+            return None
+        sizes = [len(raw) for raw in added]
+        sketches = [_sketches.of(raw) for raw in added]
+        return MessagesRequest(
+            body,
+            self.fields,
+            self.sizes + sizes,
+            self.starts + starts_of_elements(between, sizes, cut),
+            self.sketches + sketches,
+            self.sides,
+            placed=dict(self.placed),
+            _chain=self._chain and self._chain.continued(sketch.digests for sketch in sketches),
+            _digests=self._digests,
+        )
 
     @property
     def model(self) -> str:
@@ -238,34 +280,59 @@ class MessagesRequest:
                 return self.chain.end(index)
         return self.base
 
-    def raw(self, name: str) -> bytes:
-        value = self.top.get(name)
-        return bytes(value) if value is not None else b""
-
     def fingerprint(self, session: str, agent: str) -> str:
         """Equal for requests that ask the same of the same conversation: messages, system and tools, nothing else."""
-        parts = [session, agent, self.chain.last]
-        parts += [_digest_of(self.raw(name)) if name in self.top else "" for name in ("system", "tools")]
+        if self._digests is None:
+            system, tools = self.sides
+            self._digests = _digest_of(system) if system else "", _digest_of(tools) if tools else ""
+        parts = [session, agent, self.chain.last, *self._digests]
         return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
 
 
 _BIG = frozenset({"messages", "system", "tools"})
 
 
-def parse(body: bytes) -> MessagesRequest:
-    """Read a Messages request. Raises ``Unreadable`` where it cannot be one, or cannot be edited safely."""
+def parse(body: bytes, before: MessagesRequest | None = None) -> MessagesRequest:
+    """Read a Messages request; ``before`` is one that it may continue, perhaps. Raises ``Unreadable`` where it cannot be
+    one, or cannot be edited safely."""
     try:
+        if before is not None and (continued := before.continued(body)) is not None:
+            return continued
         top = split_object(body)
         if "messages" not in top:
             raise Unreadable("there is no `messages`")
         fields = {name: msgspec.json.decode(value) for name, value in top.items() if name not in _BIG}
+        at = spans_of_members(body, top)["messages"]
         raws = [bytes(raw) for raw in split_array(top["messages"])]
-        sketches = [_sketches.of(raw) for raw in raws]
-        request = MessagesRequest(body, top, fields, raws, sketches)
-        request.check_editable()
+        sizes = [len(raw) for raw in raws]
+        starts = starts_of_elements(body[at.start : at.end], sizes, at.start)
+        sides = bytes(top.get("system", b"")), bytes(top.get("tools", b""))
+        return MessagesRequest(body, fields, sizes, starts, [_sketches.of(raw) for raw in raws], sides)
     except (msgspec.DecodeError, msgspec.ValidationError, NotSplicable, UnicodeDecodeError, RecursionError) as error:
         raise Unreadable(str(error)) from error
-    return request
+
+
+class Newest:
+    """The newest request of each session, for the next to be read from where it ended. ``limit`` in bytes."""
+
+    def __init__(self, limit: int = 4_000_000, longest: int = 262_144) -> None:
+        self._limit, self._longest, self._size = limit, longest, 0
+        self._kept: OrderedDict[str, MessagesRequest] = OrderedDict()
+
+    def parse(self, session: str, body: bytes) -> MessagesRequest:
+        """``session``: whatever tells sessions apart most of the time; empty where nothing does. Raises Unreadable."""
+        if not session:
+            return parse(body)
+        before = self._kept.pop(session, None)
+        if before is not None:
+            self._size -= len(before.body)
+        request = parse(body, before)
+        if len(body) <= self._longest:
+            self._kept[session] = request
+            self._size += len(body)
+            while self._size > self._limit:
+                self._size -= len(self._kept.popitem(last=False)[1].body)
+        return request
 
 
 def role(message: Any) -> str:

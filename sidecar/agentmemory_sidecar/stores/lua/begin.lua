@@ -1,4 +1,5 @@
--- ARGV: token, request, extends, ttl_ms, ms left under which a lock has missed a renewal
+-- ARGV: token, request, extends, ttl_ms, ms left under which a lock has missed a renewal, token of the step
+-- whose copy is known ('' for none), how many ledger entries are known with it
 local token, request, extends, ttl_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local took_over = 0
 local holder = redis.call('GET', KEYS[LOCK])
@@ -15,10 +16,10 @@ if holder then
   end
 end
 redis.call('SET', KEYS[LOCK], token, 'PX', ttl_ms)
-local copy, rest, present = snapshot()
+local copy, rest, present = snapshot(ARGV[6], ARGV[7])
 if copy then
   redis.call('HSET', KEYS[HOT], 'd', token)
 elseif present then
   redis.call('DEL', KEYS[HOT])
 end
-return {took_over, copy and {copy[1], copy[2], copy[3], copy[6]} or false, unpack(rest)}
+return {took_over, copy or false, unpack(rest)}

@@ -6,7 +6,7 @@ if redis.call('GET', KEYS[LOCK]) ~= token then
   return 0
 end
 -- A server out of memory refuses what adds, and does the rest: no copy, but the lock goes.
-local written = redis.pcall('HSET', KEYS[HOT], 't', ARGV[2], 'v', ARGV[3], 'n', ARGV[4], 'b', ARGV[5], 'r', run_id())
+local written = redis.pcall('HSET', KEYS[HOT], 't', ARGV[2], 'v', ARGV[3], 'n', ARGV[4], 'b', ARGV[5], 'r', run_id(), 'w', token)
 if type(written) == 'table' and written.err then
   redis.call('DEL', KEYS[HOT])
 else

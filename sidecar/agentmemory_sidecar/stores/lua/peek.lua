@@ -2,5 +2,5 @@
 if ARGV[1] ~= '' then
   redis.call('SET', KEYS[MARK], '1', 'PX', ARGV[1])
 end
-local copy, rest = snapshot()
-return {0, copy and {copy[1], copy[2], copy[3], copy[6]} or false, unpack(rest)}
+local copy, rest = snapshot('', 0)
+return {0, copy or false, unpack(rest)}
