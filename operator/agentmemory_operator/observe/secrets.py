@@ -3,12 +3,16 @@
 import base64
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from pydantic import BaseModel
 
 from agentmemory_operator.kube import SECRET, Kube
-from agentmemory_sidecar.resource import AgentMemory, Unresolved
+from agentmemory_sidecar.resource import AgentMemory, Unresolved, cloudnativepg
 from agentmemory_sidecar.resource.common import ValueFrom
+from agentmemory_sidecar.resource.state import ClusterRef
+
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +46,9 @@ class SecretValues:
 async def secret_values(kube: Kube, resource: AgentMemory) -> SecretValues:
     """Read every Secret that the resource names."""
     namespace = resource.metadata.namespace
-    names = sorted({ref.secret_key_ref.name for ref in references(resource.spec) if ref.secret_key_ref})
-    return SecretValues(namespace, {name: await secret_data(kube, namespace, name) for name in names})
+    names = {ref.secret_key_ref.name for ref in references(resource.spec) if ref.secret_key_ref}
+    names |= {name for ref in clusters(resource.spec) for name in cloudnativepg.secret_names(ref)}
+    return SecretValues(namespace, {name: await secret_data(kube, namespace, name) for name in sorted(names)})
 
 
 async def secret_data(kube: Kube, namespace: str, name: str) -> dict[str, bytes] | None:
@@ -56,10 +61,19 @@ async def secret_data(kube: Kube, namespace: str, name: str) -> dict[str, bytes]
 
 def references(model: BaseModel) -> Iterator[ValueFrom]:
     """Every reference below a model."""
+    return _below(model, ValueFrom)
+
+
+def clusters(model: BaseModel) -> Iterator[ClusterRef]:
+    """Every CloudNativePG Cluster that is named below a model."""
+    return _below(model, ClusterRef)
+
+
+def _below(model: BaseModel, kind: type[M]) -> Iterator[M]:
     for name in type(model).model_fields:
         value = getattr(model, name)
         for item in value if isinstance(value, tuple) else (value,):
-            if isinstance(item, ValueFrom):
+            if isinstance(item, kind):
                 yield item
             elif isinstance(item, BaseModel):
-                yield from references(item)
+                yield from _below(item, kind)

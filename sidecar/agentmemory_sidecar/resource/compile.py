@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from agentmemory_sidecar.resource import cloudnativepg
 from agentmemory_sidecar.resource import config as c
 from agentmemory_sidecar.resource.agentmemory import AgentMemory, Spec, Upstream
 from agentmemory_sidecar.resource.base import at
@@ -13,7 +14,7 @@ from agentmemory_sidecar.resource.ephemeral import ExternalRedis
 from agentmemory_sidecar.resource.errors import NotSupportedYet, ResourceError
 from agentmemory_sidecar.resource.prompt import ExtractionSubAgent, SubAgent
 from agentmemory_sidecar.resource.references import Resolver, Unresolved
-from agentmemory_sidecar.resource.state import Postgres
+from agentmemory_sidecar.resource.state import ClusterRef, Postgres
 from agentmemory_sidecar.resource.unsupported import unsupported
 from agentmemory_sidecar.resource.values import dsn_problem
 from agentmemory_sidecar.resource.yamltext import Path as FieldPath
@@ -236,10 +237,23 @@ class _Compiler:
 
     def postgres(self, postgres: Postgres, path: FieldPath) -> c.PostgresStore:
         access = at(postgres, self.region)
+        if access.cluster_ref:
+            return self.cluster(access.cluster_ref, access.tls, path)
         dsn = self.secret(access.dsn, access.dsn_from, (*path, "dsnFrom"))
         if dsn.get_secret_value() and (problem := dsn_problem(dsn.get_secret_value())):
             self.problems.append(self.resource.describe((*path, "dsnFrom"), f"what it names {problem}"))
         return c.PostgresStore(dsn=dsn, tls=self.tls(access.tls, (*path, "tls")))
+
+    def cluster(self, ref: ClusterRef, tls: Tls | None, path: FieldPath) -> c.PostgresStore:
+        """A CloudNativePG Cluster's database. Without ``tls`` of the resource's own, the Cluster's authority signs."""
+        try:
+            dsn = cloudnativepg.login(ref, self.resource.metadata.namespace, self.values)
+            ca_pem = "" if tls else cloudnativepg.authority(ref, self.values)
+        except Unresolved as error:
+            self.problems.append(self.resource.describe((*path, "clusterRef"), str(error)))
+            return c.PostgresStore(dsn=SecretStr(""))
+        trust = self.tls(tls, (*path, "tls")) if tls else c.TlsConfig(ca_pem=ca_pem)
+        return c.PostgresStore(dsn=SecretStr(dsn), tls=trust)
 
     def aws(self, access: AwsAccess, endpoint: str, path: FieldPath) -> c.AwsConfig:
         keys, where = access.credentials, (*path, "credentials")

@@ -30,9 +30,6 @@ def _stores(spec: Spec) -> Iterator[tuple[tuple[str, ...], str]]:
     if spec.state.cosmosdb:
         yield ("state", "cosmosdb"), "use dynamodb, postgres or embedded"
     for tier, postgres in (("state", spec.state.postgres), ("archive", spec.archive.postgres)):
-        accesses = [postgres, *postgres.per_region] if postgres else []
-        if any(access.cluster_ref for access in accesses):
-            yield (tier, "postgres", "clusterRef"), "give the database's dsn or dsnFrom"
         if postgres and postgres.schema_name != SCHEMA_NAME:
             yield (tier, "postgres", "schemaName"), f"leave it out: the tables are in the schema {SCHEMA_NAME}"
     if spec.archive.keys.kms:

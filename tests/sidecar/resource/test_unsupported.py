@@ -13,8 +13,6 @@ ROWS = [
         "spec.state.cosmosdb",
         "use dynamodb, postgres or embedded",
     ),
-    ("state: {postgres: {clusterRef: {name: pg}}}", "spec.state.postgres.clusterRef", "give the database's dsn"),
-    ("archive: {postgres: {clusterRef: {name: pg}}}", "spec.archive.postgres.clusterRef", "give the database's dsn"),
     ("archive: {keys: {kms: {keyArn: 'arn:a'}}}", "spec.archive.keys.kms", "use local"),
     ("archive: {retention: {records: 365d}}", "spec.archive.retention", "leave it out"),
     ("state: {scope: User}", "spec.state.scope", "use Session"),
