@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -108,14 +109,33 @@ def test_the_schema_of_the_values_is_the_models(capsys: pytest.CaptureFixture[st
 
 
 def test_a_stale_schema_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    schema = json.loads((ROOT / chart.FILE).read_text())
+    schema = json.loads((ROOT / chart.SCHEMA).read_text())
     schema["properties"]["settings"] = {}
-    (tmp_path / chart.FILE).parent.mkdir(parents=True)
-    (tmp_path / chart.FILE).write_text(json.dumps(schema))
+    (tmp_path / chart.CHART).mkdir(parents=True)
+    (tmp_path / chart.SCHEMA).write_text(json.dumps(schema))
+    (tmp_path / chart.VALUES).write_text((ROOT / chart.VALUES).read_text())
     assert chart.main(["--check", "--root", str(tmp_path)]) == 1
-    assert "differs from the models" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"{chart.SCHEMA} differs from the models" in said
+    assert f"{chart.PAGE} differs from the models" in said
     assert chart.main(["--root", str(tmp_path)]) == 0
-    assert json.loads((tmp_path / chart.FILE).read_text()) == json.loads((ROOT / chart.FILE).read_text())
+    for file in (chart.SCHEMA, chart.PAGE):
+        assert (tmp_path / file).read_text() == (ROOT / file).read_text()
+
+
+def test_the_page_has_every_value_that_the_chart_has() -> None:
+    def leaves(values: Any, path: str) -> Iterator[str]:
+        if isinstance(values, dict) and values:
+            for name, inner in values.items():
+                yield from leaves(inner, f"{path}.{name}" if path else name)
+        else:
+            yield path
+
+    page = (ROOT / chart.PAGE).read_text(encoding="utf-8")
+    for path in leaves(yaml.safe_load((ROOT / chart.VALUES).read_text()), ""):
+        # Below some values (resources, labels) anything may be; below settings.x the models say what.
+        parents = [".".join(path.split(".")[: depth + 1]) for depth in range(path.count(".") + 1)]
+        assert any(f"| `{parent}` |" in page for parent in parents) or f"| `{path}." in page, path
 
 
 @pytest.mark.parametrize(
