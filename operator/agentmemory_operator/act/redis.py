@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from redis.exceptions import RedisError
 
@@ -25,7 +25,8 @@ from agentmemory_operator.tiers import TierFailed
 
 TOGETHER = 16
 """Slots that are open at the same moment: while one is, scripts on its keys are refused with TRYAGAIN."""
-KEYS_AT_ONCE = 100
+KEYS_AT_ONCE = 50
+"""Of one slot in one command."""
 MIGRATE_S = 5.0
 """How long a node may take to send a batch of keys, during which it serves nobody else."""
 MOVE_S = 30.0
@@ -121,22 +122,22 @@ async def _open(link: NodeLink, slots: Iterable[int], how: str, ident: str, pass
     return opened
 
 
-async def _keys(source: NodeLink, slots: Sequence[int]) -> list[str]:
+async def _keys(source: NodeLink, slots: Sequence[int]) -> dict[int, list[str]]:
+    """Some keys of each slot that has any."""
     replies = await source.do(*(("CLUSTER", "GETKEYSINSLOT", slot, KEYS_AT_ONCE) for slot in slots))
-    return [key for reply in replies for key in reply]
+    return {slot: keys for slot, keys in zip(slots, replies, strict=True) if keys}
 
 
-async def _send(source: NodeLink, target: NodeLink, links: NodeLinks, keys: Sequence[str]) -> None:
-    """Keys from one server to the other. One that is at both ends after a broken try is replaced: while a slot is
-    open, a key that the source still has cannot have been written at the target."""
+async def _send(source: NodeLink, target: NodeLink, links: NodeLinks, keys: Mapping[int, Sequence[str]]) -> None:
+    """Keys from one server to the other, slot by slot, as MIGRATE wants them. A key that is at both ends after a broken
+    try is replaced: while a slot is open, one that the source still has cannot have been written at the target."""
     access = links.access
-    for first in range(0, len(keys), KEYS_AT_ONCE):
-        some = keys[first : first + KEYS_AT_ONCE]
-        command = ("MIGRATE", target.address, PORT, "", 0, int(MIGRATE_S * 1000), "REPLACE")
-        for place, password in enumerate(access.passwords):
-            auth = ("AUTH2", access.username, password, "KEYS", *some)
-            (reply,) = await source.ask((*command, *auth), timeout_s=MOVE_S)
-            if not isinstance(reply, RedisError):
-                break
-            if "WRONGPASS" not in str(reply) or place == len(access.passwords) - 1:
-                raise NodeRefused(f"MIGRATE: {str(reply).split('KEYS')[0][:200]}")
+    command = ("MIGRATE", target.address, PORT, "", 0, int(MIGRATE_S * 1000), "REPLACE")
+    for password in access.passwords:
+        auth = ("AUTH2", access.username, password)
+        replies = await source.ask(*((*command, *auth, "KEYS", *some) for some in keys.values()), timeout_s=MOVE_S)
+        refusals = [str(reply) for reply in replies if isinstance(reply, RedisError)]
+        if not any("WRONGPASS" in refusal for refusal in refusals):
+            break
+    if refusals:
+        raise NodeRefused(f"MIGRATE: {refusals[0]}")

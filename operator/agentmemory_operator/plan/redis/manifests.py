@@ -255,10 +255,11 @@ class Place:
                 "readOnlyRootFilesystem": True,
                 "capabilities": {"drop": ["ALL"]},
             },
-            # Starting includes reading the append-only file, however long that takes.
-            "startupProbe": _probe("alive", periodSeconds=2, failureThreshold=300),
-            "readinessProbe": _probe("ready", periodSeconds=10, failureThreshold=2),
-            "livenessProbe": _probe("alive", periodSeconds=20, failureThreshold=6),
+            # Probes are programs that a node has to start, so they are few: the operator asks the servers itself. Starting
+            # includes reading the append-only file, however long that takes.
+            "startupProbe": _probe("alive", periodSeconds=3, failureThreshold=200),
+            "readinessProbe": _probe("ready", periodSeconds=15, failureThreshold=2),
+            "livenessProbe": _probe("alive", periodSeconds=60, failureThreshold=3),
             "lifecycle": {"preStop": {"exec": {"command": ["/bin/sh", f"{_CONFIG}/node.sh", "stop"]}}},
             "volumeMounts": [
                 {"name": "data", "mountPath": _DATA},
