@@ -255,11 +255,12 @@ class Place:
                 "readOnlyRootFilesystem": True,
                 "capabilities": {"drop": ["ALL"]},
             },
-            # Probes are programs that a node has to start, so they are few: the operator asks the servers itself. Starting
-            # includes reading the append-only file, however long that takes.
-            "startupProbe": _probe("alive", periodSeconds=3, failureThreshold=200),
-            "readinessProbe": _probe("ready", periodSeconds=15, failureThreshold=2),
-            "livenessProbe": _probe("alive", periodSeconds=60, failureThreshold=3),
+            # Probes are programs that a node has to start, so they are few, and patient: the operator asks the servers
+            # itself, and a primary that hangs is replaced by its replica long before it would be killed here. A busy
+            # machine must not lose its caches. Starting includes reading the append-only file, however long that takes.
+            "startupProbe": _probe("alive", periodSeconds=3, timeoutSeconds=10, failureThreshold=200),
+            "readinessProbe": _probe("ready", periodSeconds=15, timeoutSeconds=10, failureThreshold=3),
+            "livenessProbe": _probe("alive", periodSeconds=60, timeoutSeconds=30, failureThreshold=5),
             "lifecycle": {"preStop": {"exec": {"command": ["/bin/sh", f"{_CONFIG}/node.sh", "stop"]}}},
             "volumeMounts": [
                 {"name": "data", "mountPath": _DATA},
@@ -271,7 +272,7 @@ class Place:
 
 
 def _probe(what: str, **timing: int) -> dict[str, Any]:
-    return {"exec": {"command": ["/bin/sh", f"{_CONFIG}/node.sh", what]}, "timeoutSeconds": 6, **timing}
+    return {"exec": {"command": ["/bin/sh", f"{_CONFIG}/node.sh", what]}, **timing}
 
 
 def max_memory(limits: Mapping[str, str]) -> int:

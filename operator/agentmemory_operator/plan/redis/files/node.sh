@@ -7,7 +7,7 @@ cli=$(command -v valkey-cli || command -v redis-cli)
 ask() { # HOST COMMAND...
     host=$1
     shift
-    REDISCLI_AUTH=$(cat "$secrets/replica") timeout 5 "$cli" -h "$host" -p 6379 --tls --cacert "$secrets/ca.crt" \
+    REDISCLI_AUTH=$(cat "$secrets/replica") timeout 8 "$cli" -h "$host" -p 6379 --tls --cacert "$secrets/ca.crt" \
         --user replica --no-auth-warning "$@" | tr -d '\r'
 }
 field() { sed -n "s/^$1://p"; }
@@ -15,7 +15,7 @@ field() { sed -n "s/^$1://p"; }
 case $1 in
 alive)
     # Any answer is a sign of life, a refusal too: it may be loading its data, or have new passwords.
-    timeout 5 "$cli" -h "$POD_IP" -p 6379 --tls --cacert "$secrets/ca.crt" ping | grep -q .
+    timeout 25 "$cli" -h "$POD_IP" -p 6379 --tls --cacert "$secrets/ca.crt" ping | grep -q .
     ;;
 ready)
     # A primary, or a replica that is in step: a drain must not take a shard's primary while its replica is not.

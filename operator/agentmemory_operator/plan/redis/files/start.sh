@@ -22,6 +22,7 @@ umask 077
     cat "$config/redis.conf"
     echo "dir $data"
     echo "cluster-announce-ip $POD_IP"
+    echo "replica-announce-ip $POD_IP"
     echo "cluster-announce-hostname $POD_HOSTNAME"
     echo "masterauth $(cat "$secrets/replica")"
     echo "maxmemory ${MAXMEMORY:-0}"
