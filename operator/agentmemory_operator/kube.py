@@ -117,8 +117,10 @@ class Kube(Protocol):
         """Replace the object of ``metadata.resourceVersion``. Raises Conflict if it has moved on."""
         ...
 
-    async def patch(self, kind: Kind, namespace: str, name: str, body: Any, *, subresource: str = "") -> Object:
-        """A JSON Patch if ``body`` is a list, else a merge patch."""
+    async def patch(
+        self, kind: Kind, namespace: str, name: str, body: Any, *, subresource: str = "", dry_run: bool = False
+    ) -> Object:
+        """A JSON Patch if ``body`` is a list, else a merge patch. ``dry_run``: it is checked, and nothing changes."""
         ...
 
     async def delete(
@@ -198,10 +200,13 @@ class Cluster:
         path = kind_of(manifest).path(meta.get("namespace", ""), meta["name"])
         return await self._call("PUT", path, {"fieldManager": FIELD_MANAGER}, manifest)
 
-    async def patch(self, kind: Kind, namespace: str, name: str, body: Any, *, subresource: str = "") -> Object:
+    async def patch(
+        self, kind: Kind, namespace: str, name: str, body: Any, *, subresource: str = "", dry_run: bool = False
+    ) -> Object:
         form = _JSON_PATCH if isinstance(body, list) else _MERGE
         path = kind.path(namespace, name, subresource)
-        return await self._call("PATCH", path, {"fieldManager": FIELD_MANAGER}, body, form)
+        query = {"fieldManager": FIELD_MANAGER} | ({"dryRun": "All"} if dry_run else {})
+        return await self._call("PATCH", path, query, body, form)
 
     async def delete(
         self, kind: Kind, namespace: str, name: str, *, uid: str = "", orphan: bool = False, grace_s: int | None = None
