@@ -16,6 +16,7 @@ import kopf
 from prometheus_client import REGISTRY, make_wsgi_app
 
 from agentmemory_operator import handlers, names
+from agentmemory_operator.aws import Aws
 from agentmemory_operator.chores import keep_certificates, watch_uninjected
 from agentmemory_operator.conditions import ConditionType
 from agentmemory_operator.cycle import Fault, StoreTier, World
@@ -23,8 +24,11 @@ from agentmemory_operator.kube import Cluster, Kube
 from agentmemory_operator.leader import Election
 from agentmemory_operator.operating import Operating
 from agentmemory_operator.settings import Settings
+from agentmemory_operator.tiers.dynamodb import DynamoDbTier
 from agentmemory_operator.tiers.embedded import EmbeddedTier
+from agentmemory_operator.tiers.postgres import PostgresTier
 from agentmemory_operator.tiers.redis import RedisTier
+from agentmemory_operator.tiers.s3 import S3Tier
 from agentmemory_operator.wake import Sleepers
 
 log = logging.getLogger(__name__)
@@ -38,9 +42,14 @@ LOOP_STALL_S = 60.0
 def store_tiers(kube: Kube) -> tuple[StoreTier, ...]:
     """Every kind of store there is, with the conditions it speaks for."""
     hot, state, archive = ConditionType.REDIS_READY, ConditionType.STATE_READY, ConditionType.ARCHIVE_READY
+    aws = Aws()
     return (
         StoreTier(EmbeddedTier(kube), (hot, state, archive)),
         StoreTier(RedisTier(kube), (hot,)),
+        StoreTier(DynamoDbTier(kube, aws), (state,)),
+        StoreTier(PostgresTier(kube, "state"), (state,)),
+        StoreTier(S3Tier(kube, aws), (archive,)),
+        StoreTier(PostgresTier(kube, "archive"), (archive,)),
     )
 
 

@@ -105,7 +105,7 @@ class Aws:
         self._threads = ThreadPoolExecutor(threads, "aws")
         self._clients: OrderedDict[tuple[Access, str], Any] = OrderedDict()
         self._making = threading.Lock()
-        self._files = tempfile.TemporaryDirectory(prefix="agentmemory-aws-")
+        self._files: tempfile.TemporaryDirectory[str] | None = None
 
     async def call(self, access: Access, service: str, operation: str, **arguments: Any) -> dict[str, Any]:
         """One call, with what its answer holds. Raises AwsRefused and AwsAway."""
@@ -113,10 +113,12 @@ class Aws:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def close(self) -> None:
+        """Start nothing more. A second time does no harm."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         for client in self._clients.values():
             client.close()
-        self._files.cleanup()
+        if self._files is not None:
+            self._files.cleanup()
 
     def _call(self, access: Access, service: str, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -154,6 +156,8 @@ class Aws:
         )
 
     def _file(self, text: str) -> str:
+        if self._files is None:
+            self._files = tempfile.TemporaryDirectory(prefix="agentmemory-aws-")
         path = Path(self._files.name) / f"{hashlib.sha256(text.encode()).hexdigest()}.pem"
         if not path.exists():
             path.touch(mode=0o600)

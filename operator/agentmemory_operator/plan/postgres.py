@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from agentmemory_operator.conditions import ConditionType, Reason
 from agentmemory_operator.plan.values import Action, Condition, Plan
@@ -9,15 +10,15 @@ from agentmemory_operator.plan.values import Action, Condition, Plan
 SOON_S = 2.0
 AWAY_S = 30.0
 
-CONDITIONS = {"state": ConditionType.STATE_READY, "archive": ConditionType.ARCHIVE_READY}
+Tier = Literal["state", "archive"]
+
+CONDITIONS: Mapping[Tier, ConditionType] = {"state": ConditionType.STATE_READY, "archive": ConditionType.ARCHIVE_READY}
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """One tier in one region, and its database."""
+    """One region, and the database its sidecars use."""
 
-    tier: str
-    """``state`` or ``archive``."""
     region: str
     database: str
     """What tells databases apart: the same for the same login. No secret."""
@@ -50,31 +51,29 @@ class Migrate(Action):
         return f"make the tables of {self.database}, {what}"
 
 
-def keep(uses: Sequence[Use], seen: Mapping[str, Seen], needed: int) -> Plan:
+def keep(tier: Tier, uses: Sequence[Use], seen: Mapping[str, Seen], needed: int) -> Plan:
     """What brings every database to ``needed``. Tables that are newer are a newer release's, and serve this one too."""
-    old = {
-        name: Migrate(name, database.version, needed)
+    old = tuple(
+        Migrate(name, database.version, needed)
         for name, database in seen.items()
         if not database.away and database.version < needed
-    }
-    conditions = tuple(_condition(tier, uses, seen, needed) for tier in CONDITIONS if any(u.tier == tier for u in uses))
-    notes = {use.region: f"postgres {'unreachable' if seen[use.database].away else 'ready'}" for use in uses}
-    waits = (
-        [SOON_S] if old else [AWAY_S] if any(database.away or database.unusable for database in seen.values()) else []
     )
-    return Plan(tuple(old.values()), conditions, min(waits, default=None), notes=notes)
+    notes = {use.region: f"postgres {'unreachable' if seen[use.database].away else 'ready'}" for use in uses}
+    failing = any(database.away or database.unusable for database in seen.values())
+    again_s = SOON_S if old else AWAY_S if failing else None
+    return Plan(old, (_condition(tier, uses, seen, needed),), again_s, notes=notes)
 
 
-def _condition(tier: str, uses: Sequence[Use], seen: Mapping[str, Seen], needed: int) -> Condition:
-    kind, mine = CONDITIONS[tier], [use for use in uses if use.tier == tier]
-    for use in mine:
+def _condition(tier: Tier, uses: Sequence[Use], seen: Mapping[str, Seen], needed: int) -> Condition:
+    kind = CONDITIONS[tier]
+    for use in uses:
         database = seen[use.database]
         if database.away or database.unusable:
             reason = Reason.UNREACHABLE if database.away and not database.refused else Reason.ACCESS_DENIED
             return Condition(kind, False, reason, f"{use.region}: {database.away or database.unusable}.")
-    if any(seen[use.database].version < needed for use in mine):
+    if any(seen[use.database].version < needed for use in uses):
         return Condition(kind, False, Reason.CREATING, f"The tables are being brought to version {needed}.")
-    if tier == "state" and len(mine) > 1:
+    if tier == "state" and len(uses) > 1:
         text = (
             "All regions share the state of one Postgres: a region that cannot reach it has no memory. Use dynamodb for "
             "a state in every region."

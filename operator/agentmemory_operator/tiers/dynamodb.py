@@ -24,7 +24,7 @@ class DynamoDbTier:
     """:class:`~agentmemory_operator.tiers.Tier` for ``spec.state.dynamodb``."""
 
     def __init__(self, kube: Kube, aws: Aws) -> None:
-        """:param aws: shared between tiers; closed by who made it."""
+        """:param aws: shared between tiers; the first that closes it closes it for all."""
         self._kube = kube
         self._aws = aws
 
@@ -51,7 +51,7 @@ class DynamoDbTier:
         await effects.act(self._aws, self._access(subject, place, await self._values(subject)), action)
 
     async def close(self) -> None:
-        """Nothing of its own."""
+        await self._aws.close()
 
     async def _seen(self, subject: Subject, wanted: Wanted) -> Mapping[str, Seen]:
         values = await self._values(subject)

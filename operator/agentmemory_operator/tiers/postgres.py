@@ -1,14 +1,13 @@
 """State tier and archive in a Postgres that somebody else runs: its tables, and nothing more."""
 
 import asyncio
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from agentmemory_operator.act.postgres import migrate
 from agentmemory_operator.kube import Kube
 from agentmemory_operator.observe.postgres import database_at
 from agentmemory_operator.observe.secrets import SecretValues, secret_values
-from agentmemory_operator.plan.postgres import Migrate, Use, keep
+from agentmemory_operator.plan.postgres import Migrate, Tier, Use, keep
 from agentmemory_operator.plan.values import Action, Plan
 from agentmemory_operator.postgres import Login
 from agentmemory_operator.tiers import Subject, TierFailed
@@ -29,19 +28,19 @@ class Logins:
 
 
 class PostgresTier:
-    """:class:`~agentmemory_operator.tiers.Tier` for ``spec.state.postgres`` and ``spec.archive.postgres``."""
+    """:class:`~agentmemory_operator.tiers.Tier` for ``spec.state.postgres``, or for ``spec.archive.postgres``."""
 
-    def __init__(self, kube: Kube) -> None:
+    def __init__(self, kube: Kube, tier: Tier) -> None:
         self._kube = kube
+        self._tier = tier
 
     def concerns(self, subject: Subject) -> bool:
-        spec = subject.resource.spec
-        return bool(spec.state.postgres or spec.archive.postgres)
+        return self._declared(subject) is not None
 
     async def look(self, subject: Subject) -> Plan:
         uses, databases = await self._databases(subject)
         seen = await asyncio.gather(*(database_at(each.admin, each.sidecars) for each in databases.values()))
-        return keep(uses, dict(zip(databases, seen, strict=True)), NEEDED)
+        return keep(self._tier, uses, dict(zip(databases, seen, strict=True)), NEEDED)
 
     async def look_back(self, subject: Subject) -> Plan:
         """Nothing: the tables may hold other resources' data, and the database is somebody else's."""
@@ -56,27 +55,25 @@ class PostgresTier:
     async def close(self) -> None:
         """Nothing of its own."""
 
+    def _declared(self, subject: Subject) -> Postgres | None:
+        spec = subject.resource.spec
+        return spec.state.postgres if self._tier == "state" else spec.archive.postgres
+
     async def _databases(self, subject: Subject) -> tuple[list[Use], dict[str, Logins]]:
+        declared = self._declared(subject)
+        assert declared is not None
         values = await secret_values(self._kube, subject.resource)
         uses: list[Use] = []
         databases: dict[str, Logins] = {}
-        for tier, postgres in _declared(subject):
-            for region in subject.resource.spec.regions:
-                logins = _logins(subject, tier, postgres, region, values)
-                name = next((known for known, other in databases.items() if other == logins), f"{tier} in {region}")
-                databases[name] = logins
-                uses.append(Use(tier, region, name))
+        for region in subject.resource.spec.regions:
+            logins = _logins(subject, self._tier, declared, region, values)
+            name = next((known for known, other in databases.items() if other == logins), f"{self._tier} in {region}")
+            databases[name] = logins
+            uses.append(Use(region, name))
         return uses, databases
 
 
-def _declared(subject: Subject) -> Iterator[tuple[str, Postgres]]:
-    spec = subject.resource.spec
-    for tier, postgres in (("state", spec.state.postgres), ("archive", spec.archive.postgres)):
-        if postgres is not None:
-            yield tier, postgres
-
-
-def _logins(subject: Subject, tier: str, postgres: Postgres, region: str, values: SecretValues) -> Logins:
+def _logins(subject: Subject, tier: Tier, postgres: Postgres, region: str, values: SecretValues) -> Logins:
     """Raises TierFailed, naming the field."""
     access = at(postgres, region)
     path = f"spec.{tier}.postgres"

@@ -25,7 +25,7 @@ class S3Tier:
     """:class:`~agentmemory_operator.tiers.Tier` for ``spec.archive.s3``."""
 
     def __init__(self, kube: Kube, aws: Aws, clock: Callable[[], float] = time.monotonic) -> None:
-        """:param aws: shared between tiers; closed by who made it."""
+        """:param aws: shared between tiers; the first that closes it closes it for all."""
         self._kube = kube
         self._aws = aws
         self._clock = clock
@@ -58,7 +58,7 @@ class S3Tier:
             self._stuck[action.bucket] = kept, self._clock()
 
     async def close(self) -> None:
-        """Nothing of its own."""
+        await self._aws.close()
 
     async def _seen(self, subject: Subject, wanted: Wanted, *, look_inside: bool = False) -> Mapping[str, Seen]:
         values = await secret_values(self._kube, subject.resource)
