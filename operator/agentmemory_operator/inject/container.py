@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentmemory_operator.inject.options import PREFIX, Options
+from agentmemory_operator.inject.session import NO_SESSION, Session
 from agentmemory_operator.names import DEFAULT_CONFIG_SECRET, NODE_REGION, config_secret
 from agentmemory_operator.settings import AwsSettings, Settings
 
@@ -29,14 +30,16 @@ _STARTUP_TRIES = 120
 """One a second: a pod whose sidecar does not start says so after two minutes."""
 
 
-def sidecar(options: Options, settings: Settings, resources: Mapping[str, Any], upstreams: str) -> dict[str, Any]:
+def sidecar(
+    options: Options, settings: Settings, resources: Mapping[str, Any], upstreams: str, session: Session = NO_SESSION
+) -> dict[str, Any]:
     """The container. ``upstreams`` is the value of UPSTREAMS, or empty."""
     own = settings.sidecar
     command = [
         *COMMAND,
         "--config-dir", CONFIG_DIR,
         "--listen", f"127.0.0.1:{own.port}",
-        "--probes", f"0.0.0.0:{own.probe_port}",
+        "--probes", f":{own.probe_port}",
         "--admin-socket", f"{RUN_DIR}/admin.sock",
         *(["--log-level", options.log_level] if options.log_level else []),
         *(["--require-backend"] if options.require_backend else []),
@@ -48,7 +51,7 @@ def sidecar(options: Options, settings: Settings, resources: Mapping[str, Any], 
         "command": command,
         "restartPolicy": "Always",
         "ports": [{"name": NAME, "containerPort": own.probe_port, "protocol": "TCP"}],
-        "env": environment(options, settings, upstreams),
+        "env": environment(options, settings, upstreams, session),
         "resources": dict(resources),
         "securityContext": _security(own.run_as_user),
         # The next container starts only after this one has succeeded: the agent finds the proxy listening.
@@ -67,17 +70,24 @@ def sidecar(options: Options, settings: Settings, resources: Mapping[str, Any], 
     return container
 
 
-def environment(options: Options, settings: Settings, upstreams: str) -> list[dict[str, Any]]:
+def environment(
+    options: Options, settings: Settings, upstreams: str = "", session: Session = NO_SESSION
+) -> list[dict[str, Any]]:
     """The sidecar's variables. Annotations come by the downward API: nothing in them is ever expanded."""
     variables = [
-        _field("POD_NAME", "metadata.name"),
-        _field("POD_NAMESPACE", "metadata.namespace"),
-        _field("AGENTMEMORY_REGION_ANNOTATION", f"metadata.annotations['{PREFIX}region']"),
-        _field("AGENTMEMORY_REGION_LABEL", f"metadata.labels['{NODE_REGION}']"),
+        downward("POD_NAME", "metadata.name"),
+        downward("POD_NAMESPACE", "metadata.namespace"),
+        downward("AGENTMEMORY_MEMORY", f"metadata.annotations['{PREFIX}memory']"),
+        {"name": "AGENTMEMORY_CONFIG_SECRET", "value": _secret(options)},
+        downward("AGENTMEMORY_REGION_ANNOTATION", f"metadata.annotations['{PREFIX}region']"),
+        downward("AGENTMEMORY_REGION_LABEL", f"metadata.labels['{NODE_REGION}']"),
         {"name": "AGENTMEMORY_REGION_DEFAULT", "value": settings.default_region},
-        _field("AGENTMEMORY_USER", f"metadata.annotations['{PREFIX}user']"),
-        _field("AGENTMEMORY_PROJECT", f"metadata.annotations['{PREFIX}project']"),
+        downward("AGENTMEMORY_USER", f"metadata.annotations['{PREFIX}user']"),
+        downward("AGENTMEMORY_PROJECT", f"metadata.annotations['{PREFIX}project']"),
     ]
+    if session.value:
+        variables += [downward(name, path) for name, path in session.variables.items()]
+        variables.append({"name": "AGENTMEMORY_SESSION", "value": session.value})
     if upstreams:
         variables.append({"name": UPSTREAMS, "value": upstreams})
     return variables + _aws_environment(options, settings)
@@ -85,9 +95,8 @@ def environment(options: Options, settings: Settings, upstreams: str) -> list[di
 
 def volumes(options: Options, settings: Settings) -> list[dict[str, Any]]:
     """What the sidecar mounts. The configuration is optional: it may come after the pod."""
-    secret = config_secret(options.memory) if options.memory else DEFAULT_CONFIG_SECRET
     found: list[dict[str, Any]] = [
-        {"name": CONFIG_VOLUME, "secret": {"secretName": secret, "optional": True, "defaultMode": 0o444}},
+        {"name": CONFIG_VOLUME, "secret": {"secretName": _secret(options), "optional": True, "defaultMode": 0o444}},
         {"name": RUN_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
         {"name": TMP_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}},
     ]
@@ -128,8 +137,13 @@ def _aws_environment(options: Options, settings: Settings) -> list[dict[str, Any
     ]
 
 
-def _field(name: str, path: str) -> dict[str, Any]:
+def downward(name: str, path: str) -> dict[str, Any]:
+    """A variable with what the running pod has at a field path."""
     return {"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}}
+
+
+def _secret(options: Options) -> str:
+    return config_secret(options.memory) if options.memory else DEFAULT_CONFIG_SECRET
 
 
 def _probe(port: int, path: str, *, period: int, failures: int) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from typing import Any
 
 from agentmemory_operator.inject import baseurl
 from agentmemory_operator.inject.baseurl import Found
-from agentmemory_operator.inject.container import COMMAND, NAME, UPSTREAMS, sidecar, volumes
+from agentmemory_operator.inject.container import COMMAND, NAME, UPSTREAMS, downward, sidecar, volumes
 from agentmemory_operator.inject.edits import Edits
 from agentmemory_operator.inject.options import PREFIX, Options, OptionsError
 from agentmemory_operator.inject.resources import is_guaranteed, sidecar_resources
-from agentmemory_operator.inject.session import Session, TemplateError
+from agentmemory_operator.inject.session import NO_SESSION, Session, TemplateError
 from agentmemory_operator.names import INJECT
 from agentmemory_operator.settings import Settings
 
@@ -95,7 +95,7 @@ def inject(pod: dict[str, Any], namespace: str, settings: Settings) -> Decision:
         return _refused(Reason.BAD_LABEL, f'label {INJECT}: must be "true" or "false"')
     try:
         options = Options.read(annotations)
-        session = options.session.render(pod, namespace) if options.session else Session("", {})
+        session = options.session.render(pod, namespace) if options.session else NO_SESSION
         work = _Work(Edits(pod), options, settings, session)
         _check(work)
         _inject(work)
@@ -175,7 +175,7 @@ def _inject(work: _Work) -> None:
     resources = sidecar_resources(work.options, work.settings.sidecar, guaranteed=guaranteed)
     if there is None:
         value = baseurl.written_upstreams(work.upstreams | _literals(work))
-        container = sidecar(work.options, work.settings, resources, value)
+        container = sidecar(work.options, work.settings, resources, value, work.session)
         work.edits.extend(("spec", "initContainers"), [container], front=True)
     else:
         _mend_sidecar(work, there)
@@ -299,10 +299,9 @@ def _variables(work: _Work, container: Mapping[str, Any]) -> list[dict[str, Any]
     """The variables that the session refers to."""
     found = []
     for name, field_path in work.session.variables.items():
-        reference = {"fieldRef": {"apiVersion": "v1", "fieldPath": field_path}}
         index, entry = baseurl.variable(container, name)
         if index < 0:
-            found.append({"name": name, "valueFrom": reference})
+            found.append(downward(name, field_path))
         elif ((entry.get("valueFrom") or {}).get("fieldRef") or {}).get("fieldPath") != field_path:
             raise Unfit(
                 Reason.VARIABLE_TAKEN,

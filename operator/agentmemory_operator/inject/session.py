@@ -41,10 +41,16 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A session id as a piece of a URL, and the variables it refers to: name to downward-API field path, in order."""
+    """A session id, and the variables it refers to: name to downward-API field path, in order."""
 
     encoded: str
+    """As a piece of a URL, for a variable's value."""
+    value: str
+    """Itself, for a variable's value: Kubernetes makes one dollar of two."""
     variables: Mapping[str, str]
+
+
+NO_SESSION = Session("", "", {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,22 +81,22 @@ class Template:
     def render(self, pod: Mapping[str, Any], namespace: str) -> Session:
         """The session of a pod (raw, as admission sees it). Raises TemplateError for a field that it does not have."""
         variables: dict[str, str] = {}
-        encoded, longest = "", 0
+        encoded, value, longest = "", "", 0
         for part in self.parts:
             known, path, most = (part, "", 0) if isinstance(part, str) else _value(part, pod, namespace)
             if path:
                 name = next((name for name, taken in variables.items() if taken == path), "")
                 name = name or f"{VARIABLE}{len(variables) + 1}"
                 variables[name] = path
-                encoded, longest = f"{encoded}$({name})", longest + most
+                encoded, value, longest = f"{encoded}$({name})", f"{value}$({name})", longest + most
             else:
                 piece = quote(known, safe="")
-                encoded, longest = encoded + piece, longest + len(piece)
+                encoded, value, longest = encoded + piece, value + known.replace("$", "$$"), longest + len(piece)
         if longest > LONGEST:
             raise TemplateError(f"gives an id of up to {longest} bytes, percent-encoded; at most {LONGEST} are allowed")
         if encoded in (".", ".."):
             raise TemplateError('must not be "." or "..": clients drop them from a URL')
-        return Session(encoded, variables)
+        return Session(encoded, value, variables)
 
 
 def _field(text: str) -> Field:

@@ -79,7 +79,7 @@ def pod_env(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
 
 def test_aws_takes_the_role_of_irsa(endpoint: Endpoint, pod_env: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    pod_env(environment(Options(), goldens.settings("irsa"), ""))
+    pod_env(environment(Options(), goldens.settings("irsa")))
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", endpoint.url)
     credentials = botocore.session.Session().get_credentials()
     assert credentials is not None
@@ -91,7 +91,7 @@ def test_aws_takes_the_role_of_irsa(endpoint: Endpoint, pod_env: Any, monkeypatc
 
 def test_aws_takes_the_identity_of_the_pod(endpoint: Endpoint, pod_env: Any) -> None:
     aws = {"identity": "PodIdentity", "podIdentityEndpoint": f"{endpoint.url}/v1/credentials"}
-    pod_env(environment(Options(), Settings.model_validate({"aws": aws}), ""))
+    pod_env(environment(Options(), Settings.model_validate({"aws": aws})))
     credentials = botocore.session.Session().get_credentials()
     assert credentials is not None
     assert credentials.get_frozen_credentials().access_key == "AKIAPOD"
@@ -100,7 +100,7 @@ def test_aws_takes_the_identity_of_the_pod(endpoint: Endpoint, pod_env: Any) -> 
 
 def names(values: Settings, **annotations: str) -> set[str]:
     options = Options.read({f"agentmemory.io/{name}": value for name, value in annotations.items()})
-    return {entry["name"] for entry in environment(options, values, "")}
+    return {entry["name"] for entry in environment(options, values)}
 
 
 def test_irsa_without_a_role_is_left_to_eks_own_webhook() -> None:
@@ -114,7 +114,7 @@ def test_a_pods_own_role_and_region_go_before_the_installations() -> None:
     options = Options.read(
         {"agentmemory.io/role-arn": "arn:aws:iam::1:role/x", "agentmemory.io/region": "eu-west-1"}
     )  # fmt: skip
-    env = {entry["name"]: entry.get("value") for entry in environment(options, goldens.settings("irsa"), "")}
+    env = {entry["name"]: entry.get("value") for entry in environment(options, goldens.settings("irsa"))}
     assert (env["AWS_ROLE_ARN"], env["AWS_REGION"]) == ("arn:aws:iam::1:role/x", "eu-west-1")
 
 

@@ -32,6 +32,7 @@ def test_a_literal_comes_out_of_the_url_as_it_went_in(text: str) -> None:
     assert unquote(session.encoded) == text
     assert "/" not in session.encoded
     assert "$" not in session.encoded
+    assert session.value.replace("$$", "$") == text
     assert not session.variables
 
 
@@ -49,7 +50,7 @@ def test_a_literal_comes_out_of_the_url_as_it_went_in(text: str) -> None:
     ],
 )
 def test_what_is_known_at_admission_is_written_out(text: str, pod: str, encoded: str) -> None:
-    assert render(text, goldens.pod(pod)) == Session(encoded, {})
+    assert render(text, goldens.pod(pod)) == Session(encoded, unquote(encoded), {})
 
 
 def test_what_only_the_running_pod_knows_is_left_to_kubernetes() -> None:
@@ -60,6 +61,7 @@ def test_what_only_the_running_pod_knows_is_left_to_kubernetes() -> None:
     }
     values = {"metadata.name": "support-6d4cf56db6-x7x2p", "metadata.labels['app']": "support"}
     assert unquote(expanded(session, values)) == "support-6d4cf56db6-x7x2p:support:support-6d4cf56db6-x7x2p"
+    assert session.value == "$(AGENTMEMORY_SESSION_1):$(AGENTMEMORY_SESSION_2):$(AGENTMEMORY_SESSION_1)"
 
 
 def test_a_label_that_comes_with_the_node_need_not_be_there() -> None:
