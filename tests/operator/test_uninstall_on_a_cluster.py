@@ -1,5 +1,6 @@
 """The uninstall's steps on a real API server, with a Deployment of ours in the operator's place."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("definition")]
 
 
 @pytest.fixture
-async def installed(kube: Cluster, namespace: str) -> Installed:
+async def installed(kube: Cluster, namespace: str) -> AsyncIterator[Installed]:
     """A webhook configuration, an operator whose pod can be on no node, and a resource with two finalizers."""
     entry = {
         "name": "pod.inject.agentmemory.io",
@@ -49,7 +50,9 @@ async def installed(kube: Cluster, namespace: str) -> Installed:
     resource["metadata"] |= {"namespace": namespace, "finalizers": ["tests.example/other", FINALIZER]}
     await kube.create(resource)
     webhook = WebhookSettings(configuration=namespace)
-    return Installed(Settings(operator_namespace=namespace, namespaces=(namespace,), webhook=webhook), "operator")
+    yield Installed(Settings(operator_namespace=namespace, namespaces=(namespace,), webhook=webhook), "operator")
+    await kube.delete(MUTATING_WEBHOOKS, "", namespace)
+    await _gone(kube, namespace)
 
 
 async def test_it_refuses_and_changes_nothing_while_there_are_resources(kube: Cluster, installed: Installed) -> None:
@@ -60,7 +63,6 @@ async def test_it_refuses_and_changes_nothing_while_there_are_resources(kube: Cl
     deployment = await kube.get(DEPLOYMENT, namespace, "operator")
     assert deployment
     assert deployment["spec"]["replicas"] == 2
-    await _cleared(kube, namespace)
 
 
 async def test_told_it_lets_go_and_can_be_told_twice(kube: Cluster, installed: Installed) -> None:
@@ -74,12 +76,11 @@ async def test_told_it_lets_go_and_can_be_told_twice(kube: Cluster, installed: I
         assert resource
         assert resource["metadata"]["finalizers"] == ["tests.example/other"]
     assert [line.split()[1] for line in lines[:2]] == ["webhook", "operator"]
-    await _cleared(kube, namespace)
 
 
 async def test_without_resources_there_is_nothing_to_stop(kube: Cluster, installed: Installed) -> None:
     namespace = installed.settings.operator_namespace
-    await _cleared(kube, namespace)
+    await _gone(kube, namespace)
     await uninstall(kube, installed, force=False, timeout_s=1)
     assert await kube.get(MUTATING_WEBHOOKS, "", namespace) is None
     deployment = await kube.get(DEPLOYMENT, namespace, "operator")
@@ -87,10 +88,9 @@ async def test_without_resources_there_is_nothing_to_stop(kube: Cluster, install
     assert deployment["spec"]["replicas"] == 2
 
 
-async def _cleared(kube: Cluster, namespace: str) -> None:
-    """Nothing is left that would outlive the test's namespace, or keep it."""
-    await kube.patch(AGENTMEMORY, namespace, "test", {"metadata": {"finalizers": None}})
-    await kube.delete(AGENTMEMORY, namespace, "test")
-    if (await kube.list(AGENTMEMORY, namespace)) == []:
-        return
-    raise AssertionError("the resource is still there")
+async def _gone(kube: Cluster, namespace: str) -> None:
+    """The resource goes, which would keep the test's namespace."""
+    if await kube.get(AGENTMEMORY, namespace, "test"):
+        await kube.patch(AGENTMEMORY, namespace, "test", {"metadata": {"finalizers": None}})
+        await kube.delete(AGENTMEMORY, namespace, "test")
+    assert await kube.list(AGENTMEMORY, namespace) == []
