@@ -23,7 +23,7 @@ from agentmemory_operator.plan.redis.values import (
 )
 from agentmemory_operator.tiers import TierFailed
 
-TOGETHER = 16
+TOGETHER = 64
 """Slots that are open at the same moment: while one is, scripts on its keys are refused with TRYAGAIN."""
 KEYS_AT_ONCE = 50
 """Of one slot in one command."""

@@ -29,7 +29,7 @@ class Access:
 
     username: str
     passwords: tuple[str, ...] = field(repr=False)
-    """Newest first: a node that was not told yet takes the older."""
+    """Newest first: a node that was not told yet takes the older. An empty one is none."""
     ca_pem: str = field(default="", repr=False)
     """Empty: without TLS, which is for tests."""
 
@@ -51,8 +51,10 @@ class _Connection(Connection):
 class NodeLink:
     """A connection to one server, for one batch of commands at a time."""
 
-    def __init__(self, address: str, server_name: str, access: Access, context: ssl.SSLContext | None) -> None:
-        self.address, self._server_name = address, server_name
+    def __init__(
+        self, address: str, server_name: str, access: Access, context: ssl.SSLContext | None, port: int = PORT
+    ) -> None:
+        self.address, self._port, self._server_name = address, port, server_name
         self._access, self._context = access, context
         self._connection: _Connection | None = None
         self._lock = asyncio.Lock()
@@ -70,7 +72,7 @@ class NodeLink:
         except (TimeoutError, RedisError, OSError, ssl.SSLError) as error:
             await self.close()
             reason = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
-            raise NodeUnreachable(f"{self._server_name or self.address}: {reason}") from None
+            raise NodeUnreachable(f"{self._server_name or self.address}: {reason}") from error
         except asyncio.CancelledError:
             await self.close()
             raise
@@ -102,9 +104,9 @@ class NodeLink:
                 context=self._context,
                 server_name=self._server_name,
                 host=self.address,
-                port=PORT,
-                username=self._access.username,
-                password=password,
+                port=self._port,
+                username=self._access.username or None,
+                password=password or None,
                 socket_connect_timeout=TIMEOUT_S,
                 retry=Retry(NoBackoff(), 0),
                 protocol=2,

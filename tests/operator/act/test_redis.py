@@ -29,7 +29,9 @@ async def make(servers_directory: Path, tmp_path: Path, worker_id: str) -> Async
     network = 1 + int(worker_id.removeprefix("gw")) if worker_id.startswith("gw") else 0
 
     def servers(shape: Shape) -> Servers:
-        made.append(Servers(servers_directory / f"operator-{tmp_path.name}-{len(made)}", network * 8 + len(made), shape))
+        made.append(
+            Servers(servers_directory / f"operator-{tmp_path.name}-{len(made)}", network * 8 + len(made), shape)
+        )
         return made[-1]
 
     yield servers

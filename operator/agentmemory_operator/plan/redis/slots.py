@@ -12,7 +12,7 @@ from agentmemory_operator.plan.redis.values import (
 )
 from agentmemory_operator.plan.redis.view import View, node
 
-AT_ONCE = 128
+AT_ONCE = 256
 """Slots in one action."""
 PER_LOOK = 1024
 """Slots between two looks at the cluster."""

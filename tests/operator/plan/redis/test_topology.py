@@ -11,8 +11,8 @@ from agentmemory_operator.plan.redis.values import Cluster, Failover, Forget, Me
 from tests.operator.plan.redis.model import SAMPLES, Model, Refused
 
 
-def formed(shape: Shape = Shape(3, 1)) -> Model:
-    model = Model(shape)
+def formed(replicas: int = 1) -> Model:
+    model = Model(Shape(3, replicas))
     model.kubernetes()
     model.settle()
     model.write()
@@ -84,10 +84,8 @@ def happen(model: Model, event: str, number: int) -> None:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(events=EVENTS, replicas=st.integers(0, 2))
-def test_converges_from_whatever_happened_and_loses_no_last_copy(
-    events: list[tuple[str, int]], replicas: int
-) -> None:
-    model = formed(Shape(3, replicas))
+def test_converges_from_whatever_happened_and_loses_no_last_copy(events: list[tuple[str, int]], replicas: int) -> None:
+    model = formed(replicas)
     for event, number in events:
         try:
             happen(model, event, number)
@@ -134,7 +132,8 @@ def node(ident: str, address: str, peers: dict[str, Peer], **more: object) -> No
 def three() -> dict[str, Peer]:
     thirds = ((0, 5461), (5462, 10922), (10923, 16383))
     peers = {
-        f"p{i}": Peer(f"p{i}", f"10.0.0.{i}", f"r-{i}-0.x", frozenset({"master"}), ranges=(thirds[i],)) for i in range(3)
+        f"p{i}": Peer(f"p{i}", f"10.0.0.{i}", f"r-{i}-0.x", frozenset({"master"}), ranges=(thirds[i],))
+        for i in range(3)
     }
     replicas = {
         f"s{i}": Peer(f"s{i}", f"10.0.1.{i}", f"r-{i}-1.x", frozenset({"slave"}), primary=f"p{i}") for i in range(3)
@@ -201,7 +200,14 @@ def test_who_is_gone_for_good_is_forgotten_by_all_only_after_its_replica_leads()
     fresh = Peer("n0", "10.0.0.9", "r-0-0.x", frozenset({"master"}))
     known = {**peers, "s0": heir, "p0": dataclasses.replace(gone, ranges=()), "n0": fresh}
     pods = [
-        Pod(f"r-{i[1]}-{0 if i[0] in 'pn' else 1}", int(i[1]), 0 if i[0] in "pn" else 1, "", p.address, node=Node(i, known))
+        Pod(
+            f"r-{i[1]}-{0 if i[0] in 'pn' else 1}",
+            int(i[1]),
+            0 if i[0] in "pn" else 1,
+            "",
+            p.address,
+            node=Node(i, known),
+        )
         for i, p in known.items()
         if i != "p0"
     ]
