@@ -26,6 +26,7 @@ from agentmemory_operator.operating import Operating
 from agentmemory_operator.settings import Settings
 from agentmemory_operator.tiers.dynamodb import DynamoDbTier
 from agentmemory_operator.tiers.embedded import EmbeddedTier
+from agentmemory_operator.tiers.external_redis import ExternalRedisTier
 from agentmemory_operator.tiers.postgres import PostgresTier
 from agentmemory_operator.tiers.redis import RedisTier
 from agentmemory_operator.tiers.s3 import S3Tier
@@ -46,6 +47,7 @@ def store_tiers(kube: Kube) -> tuple[StoreTier, ...]:
     return (
         StoreTier(EmbeddedTier(kube), (hot, state, archive)),
         StoreTier(RedisTier(kube), (hot,)),
+        StoreTier(ExternalRedisTier(kube), (hot,)),
         StoreTier(DynamoDbTier(kube, aws), (state,)),
         StoreTier(PostgresTier(kube, "state"), (state,)),
         StoreTier(S3Tier(kube, aws), (archive,)),
