@@ -76,12 +76,21 @@ class _Look:
         """The first place whose table is ours to change; operations on replicas are asked there."""
         for place in self.wanted.places:
             table = self.at(place)
-            if table.there and not table.unlike and self._takeable(table):
+            if table.there and not table.unlike and self._takeable(table) and self._undisputed(place):
                 return place
         return None
 
     def _takeable(self, table: Seen) -> bool:
         return ours_to_take(table.standing(self.wanted.owner), adopt=self.wanted.adopt)
+
+    def _undisputed(self, place: Place) -> bool:
+        """Whether no other replica is somebody else's. A table that is not ours yet is taken only once all are seen."""
+        table, owner = self.at(place), self.wanted.owner
+        if table.standing(owner) is Standing.OURS:
+            return True
+        members = [p for p in self.wanted.places if p.aws_region in table.replicas]
+        strangers = (Standing.FOREIGN, Standing.ELSEWHERE)
+        return not any(self.at(member).away or self.at(member).standing(owner) in strangers for member in members)
 
     def begin(self) -> Plan:
         """Nothing is ours yet: make the table in the first region, or say what stands in the way."""
@@ -201,7 +210,7 @@ class _Look:
         if table.status != ACTIVE or statuses & MOVING or any(r is Reason.IMMUTABLE_SETTING for r, _ in self.problems):
             return None
         where = (wanted.table, home.aws_region)
-        for place in self.missing(home):
+        for place in (*wanted.places, *wanted.leaving):
             if table.replicas.get(place.aws_region) == CREATION_FAILED:
                 return DeleteReplica(*where, place.aws_region, "its creation failed")
         missing = tuple(self.missing(home))
