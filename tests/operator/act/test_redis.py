@@ -175,8 +175,8 @@ async def test_moves_slots_out_and_in_while_somebody_writes(make: Make) -> None:
                 await asyncio.sleep(0.1)
         cluster = await servers.observe()
         assert cluster.complete
-        source, target = (next(p for p in cluster.pods if p.name == name) for name in ("redis-0-0", "redis-4-0"))
-        source, target = (View(cluster, servers.shape).primary(p.shard) for p in (source, target))
+        view = View(cluster, servers.shape)
+        source, target = view.primary(0), view.primary(4)
         assert source is not None
         assert target is not None
         slot = min(node(source).slots)

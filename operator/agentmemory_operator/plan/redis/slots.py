@@ -14,7 +14,7 @@ from agentmemory_operator.plan.redis.view import View, node
 
 AT_ONCE = 256
 """Slots in one action."""
-PER_LOOK = 1024
+PER_LOOK = 512
 """Slots between two looks at the cluster."""
 
 

@@ -1,6 +1,7 @@
 """A region of a resource, and what there is of it, for the tests of this folder."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from agentmemory_operator.act.redis_keys import authority, issue
@@ -8,10 +9,11 @@ from agentmemory_operator.plan.redis.manifests import Place
 from agentmemory_operator.plan.redis.pki import certificates
 from agentmemory_operator.plan.redis.region import Seen
 from agentmemory_operator.plan.redis.secrets import AUTHORITIES, Keys, derived
-from agentmemory_operator.plan.redis.users import USERS
+from agentmemory_operator.plan.redis.users import USERS, stamp
 from agentmemory_operator.plan.redis.values import Cluster, Node, Pod
 from agentmemory_operator.settings import Settings
 from agentmemory_sidecar.resource import parse
+from tests.operator.plan.redis.test_topology import three
 
 NOW = 1_800_000_000.0
 
@@ -30,8 +32,8 @@ def place(region: str = "us-east-1", labelled: bool = True, settings: Settings |
     return Place(parse(manifest, source="test"), settings or Settings(), region, labelled)
 
 
-def keys(now: float = NOW, **data: str) -> Keys:
-    found = {user: f"{user}-password" for user in USERS} | {AUTHORITIES: authority(now)} | data
+def keys(now: float = NOW, data: Mapping[str, str] | None = None) -> Keys:
+    found = {user: f"{user}-password" for user in USERS} | {AUTHORITIES: authority(now)} | dict(data or {})
     return Keys(found, certificates(found[AUTHORITIES]))
 
 
@@ -59,9 +61,6 @@ def live(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def whole(where: Place, have: Keys) -> Cluster:
-    from agentmemory_operator.plan.redis.users import stamp
-    from tests.operator.plan.redis.test_topology import three
-
     peers = three()
     pods = []
     for ident, peer in peers.items():
@@ -76,12 +75,11 @@ def whole(where: Place, have: Keys) -> Cluster:
 def change(cluster: Cluster, pod: str, **changes: Any) -> Cluster:
     """The same with one pod changed; a key ``node`` of changes goes to its node."""
     of_node = changes.pop("node", {})
-    pods = tuple(
-        dataclasses.replace(
-            each, **changes, **({"node": dataclasses.replace(each.node, **of_node)} if of_node and each.node else {})
-        )
-        if each.name == pod
-        else each
-        for each in cluster.pods
-    )
-    return dataclasses.replace(cluster, pods=pods)
+    pods = []
+    for each in cluster.pods:
+        if each.name == pod:
+            if each.node is not None:
+                changes["node"] = dataclasses.replace(each.node, **of_node)
+            each = dataclasses.replace(each, **changes)
+        pods.append(each)
+    return dataclasses.replace(cluster, pods=tuple(pods))

@@ -17,7 +17,7 @@ def test_keys_are_made_once() -> None:
 def test_passwords_rotate_when_asked_and_the_old_ones_go_later() -> None:
     action = s.keys_action(MANIFEST, keys(), "monday", NOW)
     assert isinstance(action, s.RotatePasswords)
-    rotated = keys(**{"sidecar-previous": "old", "rotated": "monday", "rotated-at": str(int(NOW))})
+    rotated = keys(data={"sidecar-previous": "old", "rotated": "monday", "rotated-at": str(int(NOW))})
     assert rotated.passwords("sidecar") == ("sidecar-password", "old")
     assert s.keys_action(MANIFEST, rotated, "monday", NOW + 60) is None
     # A second wish waits for the first to end: a third password would lock somebody out.
