@@ -18,6 +18,7 @@ from agentmemory_operator.plan.redis.users import REPLICA
 from agentmemory_operator.plan.redis.values import Decision, NodeAction
 from agentmemory_operator.plan.values import Action, Condition, Plan
 from agentmemory_operator.tiers import Subject
+from agentmemory_operator.tiers.redis_metrics import Told, forget, tell
 from agentmemory_sidecar.resource.agentmemory import DeletionPolicy
 
 LEAVING_S = 2.0
@@ -34,6 +35,7 @@ class _Memory:
     def __init__(self) -> None:
         self.links = NodeLinks()
         self.keys: Keys | None = None
+        self.told: Told = frozenset()
         self._since: dict[str, float] = {}
 
     def waited(self, now: float) -> dict[str, float]:
@@ -67,6 +69,7 @@ class RedisTier:
         now, ticks = self._now(), time.monotonic()
         seen = await observe.region(self._kube, place, memory.links, subject, memory.waited(ticks), now)
         memory.keys = seen.keys
+        memory.told = tell(subject.name, seen.cluster, memory.told)
         outcome = plan_region(place, seen)
         memory.note(outcome.decision, ticks)
         return outcome
@@ -80,8 +83,10 @@ class RedisTier:
             found = await observe.objects(self._kube, place)
             actions += plan_leaving(tuple(row for rows in found.values() for row in rows), delete=delete)
             pods += [row["metadata"]["name"] for row in found["Pod"]]
-            await self._memory(subject, region).links.close()
-            self._memories.pop((subject.namespace, subject.name, region))
+            memory = self._memories.pop((subject.namespace, subject.name, region), None)
+            if memory is not None:
+                await memory.links.close()
+                forget(memory.told)
         if not actions and not pods:
             return Plan()
         text = f"waiting for {len(pods)} Redis pods to end" if pods else "removing what Redis was made of"
