@@ -11,6 +11,7 @@ import yaml
 
 from agentmemory_sidecar.cli.main import agentmemory
 from agentmemory_sidecar.metrics import Metrics
+from agentmemory_sidecar.pod.metrics import PodMetrics
 from agentmemory_sidecar.resource import LocalValues, compile_resource, load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,7 +24,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-COMMAND = re.compile(r"(?<![\w/.-])agentmemory ((?:up|run|session|filter)\b[^`\n|#;]*)")
+COMMAND = re.compile(r"(?<![\w/.-])agentmemory ((?:up|run|session|filter|sidecar|stores)\b[^`\n|#;]*)")
 COMMENT = re.compile(r"^#.*?\bagentmemory ((?:up|run|session|filter)\b[^`\n]*)", re.MULTILINE)
 MAKE = re.compile(r"(?:`|^ {4}(?:\w+=\S+ )*)make ((?:[a-z0-9]+ ?)+)", re.MULTILINE)
 
@@ -148,8 +149,10 @@ def test_cli_page_names_every_option() -> None:
 
 def test_metrics_page_names_every_metric() -> None:
     page = (ROOT / "docs/reference/metrics.md").read_text()
-    for family in Metrics().registry.collect():
-        assert re.search(rf"`{family.name}(_total)?`", page), family.name
-    known = {family.name for family in Metrics().registry.collect()}
+    registry = Metrics().registry
+    PodMetrics(registry)
+    known = {family.name for family in registry.collect()}
+    for family in known:
+        assert re.search(rf"`{family}(_total)?`", page), family
     for name in re.findall(r"`(agentmemory_\w+?)(?:_total)?`", page):
         assert name in known, name
