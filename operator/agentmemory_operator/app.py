@@ -24,6 +24,7 @@ from agentmemory_operator.kube import Cluster, Kube
 from agentmemory_operator.leader import Election
 from agentmemory_operator.operating import Operating
 from agentmemory_operator.settings import Settings
+from agentmemory_operator.tiers.cosmosdb import CosmosDbTier
 from agentmemory_operator.tiers.dynamodb import DynamoDbTier
 from agentmemory_operator.tiers.embedded import EmbeddedTier
 from agentmemory_operator.tiers.external_redis import ExternalRedisTier
@@ -49,6 +50,7 @@ def store_tiers(kube: Kube) -> tuple[StoreTier, ...]:
         StoreTier(RedisTier(kube), (hot,)),
         StoreTier(ExternalRedisTier(kube), (hot,)),
         StoreTier(DynamoDbTier(kube, aws), (state,)),
+        StoreTier(CosmosDbTier(kube), (state,)),
         StoreTier(PostgresTier(kube, "state"), (state,)),
         StoreTier(S3Tier(kube, aws), (archive,)),
         StoreTier(PostgresTier(kube, "archive"), (archive,)),
