@@ -9,6 +9,7 @@ word to it. What is wrong is therefore told to the agent (503), to the log, to t
 import asyncio
 import contextlib
 import logging
+import traceback
 from pathlib import Path
 
 from aiohttp import web
@@ -121,11 +122,8 @@ class Pod:
     async def _follow(self) -> None:
         while True:
             await asyncio.sleep(POLL_S)
-            try:
-                await self.look()
-                self._mind_sessions()
-            except Exception:
-                log.exception("the configuration could not be looked at; trying again")
+            await self.look()
+            self._mind_sessions()
 
     async def look(self) -> None:
         """Take up what is mounted, if it is another one than before, or if the last one could not be put to work."""
@@ -143,8 +141,12 @@ class Pod:
         except Unconfigured as problem:
             self._refuse(str(problem))
         except (EmbeddedError, StoreUnavailable, TlsError, OSError) as error:
-            self._again_at = asyncio.get_running_loop().time() + TRY_AGAIN_S
-            self._refuse(f"the configuration cannot be put to work: {error}")
+            self._try_again(str(error))
+        except Exception as error:
+            # Where it was, not what it says: its text may quote a password.
+            where_it_was = "".join(traceback.format_tb(error.__traceback__))
+            log.error("a configuration failed: %s\n%s", type(error).__name__, where_it_was)
+            self._try_again(f"{type(error).__name__}; the log says where")
         else:
             self._swap(engine, current)
 
@@ -184,6 +186,10 @@ class Pod:
         self._counted.generation.set(config.generation)
         self._counted.reloads.labels(outcome).inc()
         self._generation = config.generation
+
+    def _try_again(self, reason: str) -> None:
+        self._again_at = asyncio.get_running_loop().time() + TRY_AGAIN_S
+        self._refuse(f"the configuration cannot be put to work: {reason}")
 
     def _refuse(self, problem: str) -> None:
         self._counted.reloads.labels("refused").inc()

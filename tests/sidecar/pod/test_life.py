@@ -249,6 +249,21 @@ async def test_stores_that_cannot_be_opened_yet_are_tried_again(
     assert (await agent.good("Go.")).commit == "committed"
 
 
+async def test_value_that_no_store_takes_ends_nothing_and_is_not_quoted(
+    live: Live, connect: Connect, configure: Configure, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = configure()
+    bad = PostgresStore.model_validate({"dsn": "mysql://u:hunter2@h/d"})
+    pod = await live(secret(config.model_copy(update={"state": bad})))
+    told = await refusal(connect(pod))
+    await pod.changed(secret(config, 2))
+
+    assert "the configuration cannot be put to work: ValueError; the log says where" in told
+    assert "hunter2" not in caplog.text
+    assert "in open_stores" in caplog.text
+    assert (await connect(pod).good("Go.")).commit == "committed"
+
+
 async def test_pod_follows_by_itself(
     live: Live, connect: Connect, configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
