@@ -131,6 +131,20 @@ async def until(holds: Callable[[], Awaitable[bool]]) -> None:
         await asyncio.sleep(0.02)
 
 
+async def closed(running: Running) -> None:
+    """Wait until the last connection of a server that has stopped has ended: TLS says goodbye in two steps."""
+    transports = asyncio.get_running_loop()._transports  # type: ignore[attr-defined]
+    port = running.webhook.address.port
+
+    async def are() -> bool:
+        # One that has ended has no socket any more, but may wait to be collected.
+        open_ones = [transport for transport in transports.values() if transport._sock is not None]
+        names = [transport.get_extra_info("sockname") for transport in open_ones]
+        return not any(isinstance(name, tuple) and name[1] == port for name in names)
+
+    await until(are)
+
+
 @asynccontextmanager
 async def running(folder: Path, held: Held | None = None, *, linger_s: float = 0) -> AsyncIterator[Running]:
     """A webhook on free ports, with a certificate if one is given, until the block ends."""
@@ -156,3 +170,4 @@ async def running(folder: Path, held: Held | None = None, *, linger_s: float = 0
             yield server
         finally:
             server.stop.set()
+    await closed(server)
