@@ -27,12 +27,15 @@ from botocore.session import Session
 
 from agentmemory_operator.tiers import TierFailed
 
-THREADS = 16
+THREADS = 8
+"""For each region: one that hangs must not take the threads of the others."""
 CLIENTS = 128
 """The most clients that are kept."""
+DEADLINE_S = 20.0
+"""Every call ends by then, waiting for a thread included."""
 CONFIG = Config(
     connect_timeout=2,
-    read_timeout=10,
+    read_timeout=5,
     retries={"mode": "adaptive", "total_max_attempts": 3},
     max_pool_connections=THREADS,
     tcp_keepalive=True,
@@ -101,8 +104,11 @@ class AwsAway(TierFailed):
 class Aws:
     """Calls by name: ``await aws.call(access, "dynamodb", "describe_table", TableName=…)``."""
 
-    def __init__(self, threads: int = THREADS) -> None:
-        self._threads = ThreadPoolExecutor(threads, "aws")
+    def __init__(self, threads: int = THREADS, deadline_s: float = DEADLINE_S) -> None:
+        self._count = threads
+        self._deadline_s = deadline_s
+        self._threads: dict[str, ThreadPoolExecutor] = {}
+        """By region."""
         self._clients: OrderedDict[tuple[Access, str], Any] = OrderedDict()
         self._making = threading.Lock()
         self._files: tempfile.TemporaryDirectory[str] | None = None
@@ -110,15 +116,26 @@ class Aws:
     async def call(self, access: Access, service: str, operation: str, **arguments: Any) -> dict[str, Any]:
         """One call, with what its answer holds. Raises AwsRefused and AwsAway."""
         work = partial(self._call, access, service, operation, arguments)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        answer = asyncio.get_running_loop().run_in_executor(self._pool(access.region), work)
+        done, _ = await asyncio.wait((answer,), timeout=self._deadline_s)
+        if not done:
+            answer.cancel()  # never starts if it waits for a thread; else the thread ends by its own time-outs
+            raise AwsAway(f"{service} in {access.region}: no answer within {self._deadline_s:g} s")
+        return answer.result()
 
     async def close(self) -> None:
         """Start nothing more. A second time does no harm."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for pool in self._threads.values():
+            pool.shutdown(wait=False, cancel_futures=True)
         for client in self._clients.values():
             client.close()
         if self._files is not None:
             self._files.cleanup()
+
+    def _pool(self, region: str) -> ThreadPoolExecutor:
+        if region not in self._threads:
+            self._threads[region] = ThreadPoolExecutor(self._count, f"aws-{region}")
+        return self._threads[region]
 
     def _call(self, access: Access, service: str, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
         try:

@@ -1,5 +1,6 @@
 """Errors of AWS as a user meets them, and credentials as botocore finds them."""
 
+import asyncio
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 from botocore import exceptions
 
 from agentmemory_operator.aws import Access, Aws, AwsAway, AwsRefused, session, told
+from tests.aws.front import Front
 
 
 def client_error(code: str, status: int = 400) -> exceptions.ClientError:
@@ -51,6 +53,19 @@ async def test_a_region_that_is_not_there_is_away_and_not_an_exception_of_the_cl
         await aws.call(access, "dynamodb", "list_tables")
     await aws.close()
     await aws.close()
+
+
+async def test_a_region_that_hangs_keeps_nobody_from_another(aws: Front) -> None:
+    calls = Aws(threads=1, deadline_s=8.0)
+    aws.reach("us-west-2", "hang")
+    keys = {"access_key_id": "a", "secret_access_key": "b"}
+    east, west = (Access(region, endpoint=aws.url, **keys) for region in ("us-east-1", "us-west-2"))
+    hanging = [calls.call(west, "dynamodb", "list_tables") for _ in range(3)]
+    served, *hung = await asyncio.gather(calls.call(east, "dynamodb", "list_tables"), *hanging, return_exceptions=True)
+    assert isinstance(served, dict)
+    assert all(isinstance(each, AwsAway) for each in hung)
+    aws.reach("us-west-2", "ok")
+    await calls.close()
 
 
 def test_pod_identity_is_found_by_the_default_chain(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:

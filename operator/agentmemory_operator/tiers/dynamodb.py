@@ -37,6 +37,8 @@ class DynamoDbTier:
         return keep(wanted, seen, settled=settled(subject, ConditionType.STATE_READY))
 
     async def look_back(self, subject: Subject) -> Plan:
+        if subject.observe_only:
+            return Plan()
         wanted = wanted_table(subject)
         seen = await self._seen(subject, wanted)
         named = set(abandoned(subject))

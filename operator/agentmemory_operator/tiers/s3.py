@@ -41,6 +41,8 @@ class S3Tier:
         return keep(wanted, seen, settled=settled(subject, ConditionType.ARCHIVE_READY))
 
     async def look_back(self, subject: Subject) -> Plan:
+        if subject.observe_only:
+            return Plan()
         wanted = wanted_buckets(subject)
         seen = await self._seen(subject, wanted, look_inside=True)
         named = set(abandoned(subject))

@@ -356,10 +356,17 @@ async def test_a_table_with_items_cannot_become_strong(aws: Front, calls: Aws) -
 
 
 async def test_observe_only_changes_nothing(aws: Front, calls: Aws) -> None:
-    operator = driver(aws, calls, resource("us-east-1", spec={"managementPolicy": "ObserveOnly"}))
+    declared = resource("us-east-1", spec={"managementPolicy": "ObserveOnly", "deletionPolicy": "Delete"})
+    operator = driver(aws, calls, declared)
     await operator.cycle()
     assert operator.condition.status is False
     assert aws.changes == []
+    await driver(aws, calls, resource("us-east-1")).settle()
+    before = await world(aws)
+    await operator.cycle()
+    assert operator.condition.status is True
+    await operator.settle(leaving=True)
+    assert await world(aws) == before
 
 
 async def test_the_operators_role_is_assumed(aws: Front, calls: Aws) -> None:

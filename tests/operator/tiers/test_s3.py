@@ -332,10 +332,17 @@ async def test_two_regions_need_a_role(aws: Front, calls: Aws) -> None:
 
 
 async def test_observe_only_changes_nothing(aws: Front, calls: Aws) -> None:
-    operator = driver(aws, calls, resource("us-east-1", spec={"managementPolicy": "ObserveOnly"}))
+    declared = resource("us-east-1", spec={"managementPolicy": "ObserveOnly", "deletionPolicy": "Delete"})
+    operator = driver(aws, calls, declared)
     await operator.cycle()
     assert operator.condition.status is False
     assert aws.changes == []
+    await driver(aws, calls, resource("us-east-1")).settle()
+    before = await world(aws)
+    await operator.cycle()
+    assert operator.condition.status is True
+    await operator.settle(leaving=True)
+    assert await world(aws) == before
 
 
 async def test_a_bucket_of_another_account_is_not_taken_for_ours(aws: Front, calls: Aws) -> None:
