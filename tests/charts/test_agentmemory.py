@@ -399,9 +399,7 @@ def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
     text = (CHART / "dashboards" / "agentmemory.json").read_text(encoding="utf-8")
     asked = {word for target in _expressions(json.loads(text)) for word in _metrics(target)}
     sources = "\n".join(
-        file.read_text(encoding="utf-8")
-        for folder in ("operator", "sidecar")
-        for file in (ROOT / folder).rglob("*metrics.py")
+        file.read_text(encoding="utf-8") for folder in ("operator", "sidecar") for file in (ROOT / folder).rglob("*.py")
     )
     for metric in asked:
         name = metric.removesuffix("_bucket").removesuffix("_total")
