@@ -47,9 +47,9 @@ async def placed(kube: Kube, subject: Subject, region: str) -> Place:
     return Place(subject.resource, subject.settings, region, bool(regions) and region != "local")
 
 
-async def objects(kube: Kube, place: Place) -> dict[str, list[Object]]:
-    """One region's objects, by kind."""
-    found = await asyncio.gather(*(kube.list(kind, place.namespace, labels=place.selector) for kind in MADE))
+async def objects(kube: Kube, namespace: str, selector: str) -> dict[str, list[Object]]:
+    """What is there of a managed Redis, by kind."""
+    found = await asyncio.gather(*(kube.list(kind, namespace, labels=selector) for kind in MADE))
     return {kind.kind: rows for kind, rows in zip(MADE, found, strict=True)}
 
 
@@ -57,7 +57,7 @@ async def region(
     kube: Kube, place: Place, links: NodeLinks, subject: Subject, waited: Mapping[str, float], now: float
 ) -> Seen:
     """Everything that a plan for one region goes by. Reads only."""
-    found = await objects(kube, place)
+    found = await objects(kube, place.namespace, place.selector)
     named = {row["metadata"]["name"]: row for row in found["Secret"]}
     keys, node_secret = named.get(place.keys_secret), named.get(place.node_secret)
     data = _data(node_secret) if node_secret else None

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from agentmemory_operator.act import kube as act_kube
 from agentmemory_operator.act import redis as act_redis
@@ -11,13 +12,14 @@ from agentmemory_operator.conditions import ConditionType, Reason
 from agentmemory_operator.kube import SECRET, Kube
 from agentmemory_operator.observe import redis as observe
 from agentmemory_operator.observe.redis_nodes import NodeLinks
-from agentmemory_operator.plan.redis.manifests import Place
+from agentmemory_operator.plan.redis.manifests import selector
 from agentmemory_operator.plan.redis.region import FORMED, MarkFormed, Outcome, plan_leaving, plan_region
 from agentmemory_operator.plan.redis.secrets import IssueCertificate, Keys, KeysAction
 from agentmemory_operator.plan.redis.users import REPLICA
 from agentmemory_operator.plan.redis.values import Decision, NodeAction
 from agentmemory_operator.plan.values import Action, Condition, Plan
 from agentmemory_operator.tiers import Subject
+from agentmemory_operator.tiers.aws import leaving
 from agentmemory_operator.tiers.redis_metrics import Told, forget, tell
 from agentmemory_sidecar.resource.agentmemory import DeletionPolicy
 
@@ -58,10 +60,19 @@ class RedisTier:
         return redis is not None and redis.managed is not None
 
     async def look(self, subject: Subject) -> Plan:
+        left = await self._left(subject)
         if not subject.held:
-            return Plan()
+            return left
         found = await asyncio.gather(*(self._region(subject, region) for region in subject.held))
-        return _together(dict(zip(subject.held, found, strict=True)))
+        plan = _together(dict(zip(subject.held, found, strict=True)))
+        waits = [wait for wait in (plan.again_s, left.again_s) if wait is not None]
+        return replace(plan, actions=(*plan.actions, *left.actions), again_s=min(waits, default=None))
+
+    async def _left(self, subject: Subject) -> Plan:
+        """Regions that were taken out of the resource and named as leaving."""
+        plans = [await self._leave(subject, region) for region in leaving(subject)]
+        actions = tuple(action for plan in plans for action in plan.actions)
+        return Plan(actions, again_s=LEAVING_S if any(plan.again_s for plan in plans) else None)
 
     async def _region(self, subject: Subject, region: str) -> Outcome:
         memory = self._memory(subject, region)
@@ -75,22 +86,22 @@ class RedisTier:
         return outcome
 
     async def look_back(self, subject: Subject) -> Plan:
-        delete = subject.resource.spec.deletion_policy is DeletionPolicy.DELETE
-        actions: list[Action] = []
-        pods: list[str] = []
-        for region in subject.held:
-            place = Place(subject.resource, subject.settings, region, False)
-            found = await observe.objects(self._kube, place)
-            actions += plan_leaving(tuple(row for rows in found.values() for row in rows), delete=delete)
-            pods += [row["metadata"]["name"] for row in found["Pod"]]
-            memory = self._memories.pop((subject.namespace, subject.name, region), None)
-            if memory is not None:
+        return await self._leave(subject)
+
+    async def _leave(self, subject: Subject, region: str = "") -> Plan:
+        """Leave a region, or all of them."""
+        for key in [key for key in self._memories if key[:2] == (subject.namespace, subject.name)]:
+            if region in ("", key[2]):
+                memory = self._memories.pop(key)
                 await memory.links.close()
                 forget(memory.told)
-        if not actions and not pods:
+        found = await observe.objects(self._kube, subject.namespace, selector(subject.resource, region))
+        delete = subject.resource.spec.deletion_policy is DeletionPolicy.DELETE
+        actions = plan_leaving(tuple(row for rows in found.values() for row in rows), delete=delete)
+        if not actions and not found["Pod"]:
             return Plan()
-        text = f"waiting for {len(pods)} Redis pods to end" if pods else "removing what Redis was made of"
-        return Plan(tuple(actions), (Condition(ConditionType.DELETING, None, Reason.WAITING, text),), LEAVING_S)
+        text = f"waiting for {len(found['Pod'])} Redis pods to end"
+        return Plan(actions, (Condition(ConditionType.DELETING, None, Reason.WAITING, text),), LEAVING_S)
 
     async def act(self, subject: Subject, action: Action) -> None:
         match action:

@@ -82,8 +82,7 @@ class Place:
 
     @property
     def selector(self) -> str:
-        chosen = {key: value for key, value in self.labels.items() if key != names.MANAGED_BY}
-        return ",".join(f"{key}={value}" for key, value in chosen.items())
+        return selector(self.resource, self.region)
 
     @property
     def redis(self) -> Any:
@@ -269,6 +268,12 @@ class Place:
                 {"name": "run", "mountPath": _RUN},
             ],
         }
+
+
+def selector(resource: AgentMemory, region: str = "") -> str:
+    """Of everything that belongs to a resource's managed Redis, volumes too; in all regions without one."""
+    labels = names.labels(resource.metadata.name, APP, region)
+    return ",".join(f"{key}={value}" for key, value in labels.items() if key != names.MANAGED_BY)
 
 
 def _probe(what: str, **timing: int) -> dict[str, Any]:
