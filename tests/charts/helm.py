@@ -48,6 +48,12 @@ def of_kind(manifests: Iterable[Manifest], kind: str) -> dict[str, Manifest]:
     return {manifest["metadata"]["name"]: manifest for manifest in manifests if manifest["kind"] == kind}
 
 
+def pod(workload: Manifest) -> dict[str, Any]:
+    """The pod's spec of a Deployment or a Job."""
+    found: dict[str, Any] = workload["spec"]["template"]["spec"]
+    return found
+
+
 MATRIX: dict[str, tuple[str, ...]] = {
     "defaults": (),
     "high availability": (f"--values={CHART / 'values-ha.yaml'}",),
