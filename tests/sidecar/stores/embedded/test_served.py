@@ -12,6 +12,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError
 
 from agentmemory_sidecar.stores.embedded.files import EmbeddedError, FileLock
 from agentmemory_sidecar.stores.embedded.served import Passwords, ServedStores
+from agentmemory_sidecar.stores.embedded.valkey import EmbeddedValkey
 from agentmemory_sidecar.stores.postgres import PostgresOptions, PostgresStateStore, migrate
 from agentmemory_sidecar.stores.protocols import Begun, Claim, StoreUnavailable
 from agentmemory_sidecar.stores.redis import RedisHotStore, RedisOptions
@@ -145,11 +146,11 @@ async def _answers(ping: Callable[[], Awaitable[None]]) -> bool:
     return True
 
 
-async def test_files_of_a_killed_pod_stop_nothing(serve: Serve) -> None:
-    """In the next container the same numbers are other processes, which live: here this test's own."""
+async def test_files_of_a_killed_pod_stop_nothing(serve: Serve, valkey: EmbeddedValkey) -> None:
+    """In the next container the same numbers are other processes, which live, of the same account: here another Valkey."""
     served = await serve()
     await served.stores.stop()
-    pid = psutil.Process().pid
+    pid = valkey.pid
     run = served.directory / "postgres" / "run"
     lines = f"{pid}\n{served.directory}/postgres/data/cluster\n1\n{served.ports[1]}\n{run}\n127.0.0.1\n0 0\nready\n"
     (served.directory / "postgres/data/cluster/postmaster.pid").write_text(lines)
@@ -159,6 +160,7 @@ async def test_files_of_a_killed_pod_stop_nothing(serve: Serve) -> None:
     again = await serve(served)
     connection = await asyncpg.connect(again.dsn)
     await connection.close()
+    assert valkey.running
 
 
 def test_pid_of_another_container_is_nobodys(tmp_path: Path) -> None:
