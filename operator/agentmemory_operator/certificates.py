@@ -12,7 +12,6 @@ An authority changes in three steps, none of which any admission notices:
 
 import base64
 import binascii
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -27,8 +26,6 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from agentmemory_operator.kube import MUTATING_WEBHOOKS, SECRET, Kube, Object
 from agentmemory_operator.names import APP, FIELD_MANAGER, GROUP, MANAGED_BY
 from agentmemory_operator.settings import Settings
-
-log = logging.getLogger(__name__)
 
 AUTHORITY_LIFE = timedelta(days=365)
 LEAF_LIFE = timedelta(days=30)
@@ -72,7 +69,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Write the Secret. ``why`` goes to the log."""
+    """Write the Secret. ``why`` is for the log."""
 
     held: Held
     why: str
@@ -296,7 +293,6 @@ async def keep(kube: Kube, settings: Settings, now: datetime | None = None) -> l
             secret = await _store(kube, settings, secret, action.held)
         elif configuration is not None:
             await _write_bundle(kube, configuration, action.bundle)
-        log.info("webhook certificates: %s", action.why)
     return [action.why for action in actions]
 
 

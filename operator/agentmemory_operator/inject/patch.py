@@ -161,7 +161,7 @@ def _check(work: _Work) -> None:
                 raise Unfit(
                     Reason.PORT_TAKEN,
                     f"{where}.ports: {port['containerPort']} is the sidecar's: use another port in this container, or "
-                    "give the sidecar another one with the Helm values sidecar.port and sidecar.probePort",
+                    "give the sidecar another one with the Helm values settings.sidecar.port and settings.sidecar.probePort",
                 )
 
 
