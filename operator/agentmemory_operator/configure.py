@@ -55,7 +55,8 @@ async def configure(kube: Kube, subject: Subject, plans: Sequence[Plan], effect:
     if not subject.held:
         return Configured(())
     try:
-        compiled = await _compiled(kube, subject, _provided(plans))
+        withheld = frozenset[str]().union(*(plan.withheld for plan in plans))
+        compiled = await _compiled(kube, subject, _provided(plans), withheld)
     except NotSupportedYet as error:
         return _failed(Reason.NOT_SUPPORTED_YET, error)
     except ResourceError as error:
@@ -92,7 +93,9 @@ def _provided(plans: Sequence[Plan]) -> dict[str, Provides]:
     return merged
 
 
-async def _compiled(kube: Kube, subject: Subject, provided: Mapping[str, Provides]) -> _Compiled:
+async def _compiled(
+    kube: Kube, subject: Subject, provided: Mapping[str, Provides], withheld: frozenset[str]
+) -> _Compiled:
     """Raises ResourceError where the resource cannot be compiled in any region."""
     values = await secret_values(kube, subject.resource)
     master = await _master_key(kube, subject)
@@ -101,7 +104,7 @@ async def _compiled(kube: Kube, subject: Subject, provided: Mapping[str, Provide
     found = _Compiled()
     for region in subject.held:
         given = provided.get(region, Provides())
-        if managed and given.managed_redis is None:
+        if region in withheld or (managed and given.managed_redis is None):
             found.waiting.append(region)
             continue
         aws = subject.settings.aws

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -124,7 +124,7 @@ async def _tier(world: World, entry: StoreTier, subject: Subject, *, leaving: bo
             reason = Reason.ACCESS_DENIED if error.status == 403 else Reason.FAILED
         failed = tuple(Condition(kind, False, reason, str(error)) for kind in entry.conditions)
         kept = tuple(c for c in plan.conditions if c.type not in entry.conditions)
-        return Plan(plan.actions, (*kept, *failed), SOON_S, plan.provides, plan.drift, plan.notes)
+        return replace(plan, conditions=(*kept, *failed), again_s=SOON_S)
     return plan
 
 

@@ -84,3 +84,6 @@ class Plan:
     """What somebody else changed and this plan repairs, one line each, such as ``Bucket acme-us-east-1: policy``."""
     notes: Mapping[str, str] = field(default_factory=dict)
     """By region: a short text for ``status.regions``, such as ``3/3 shards``."""
+    withheld: frozenset[str] = frozenset()
+    """Regions whose sidecars must not use this tier as it is: it is somebody else's, or not what it must be before the
+    first write. What they were given before stays."""

@@ -178,6 +178,7 @@ async def test_a_table_of_somebody_else_is_left_alone(aws: Front, calls: Aws) ->
         await operator.cycle()
         assert (operator.condition.status, operator.condition.reason) == (False, reason)
         assert fix in operator.condition.message
+        assert operator.last.withheld == {"us-east-1"}  # no sidecar writes there
         assert await world(aws) == before
 
 
@@ -334,8 +335,11 @@ async def test_a_strong_table_is_made_at_once_and_goes_at_once(
 ) -> None:
     declared = resource(*regions, spec={"deletionPolicy": "Delete"}, consistency="Strong", **more)
     operator = driver(aws, calls, declared)
+    while not any("strong" in effect for effect in operator.effects):
+        assert (await operator.cycle()).withheld == set(regions)  # a single item would keep it from becoming strong
     await operator.settle()
     assert operator.condition.status is True
+    assert operator.last.withheld == set()
     there = await world(aws)
     assert set(there) == set(regions)
     assert all((table["strong"], table["expires"]) == ("STRONG", None) for table in there.values())

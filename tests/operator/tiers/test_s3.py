@@ -197,6 +197,7 @@ async def test_a_foreign_bucket_in_the_second_region_does_not_stop_the_first(aws
     await operator.settle()
     assert set(await world(aws)) == {EAST}
     assert operator.condition.reason == "ForeignObject"
+    assert operator.last.withheld == {"us-west-2"}
     assert all(WEST not in effect for effect in operator.effects)
 
 

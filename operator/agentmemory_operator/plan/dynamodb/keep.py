@@ -50,7 +50,14 @@ def keep(wanted: Wanted, seen: Mapping[str, Seen], *, settled: bool) -> Plan:
     # Settings that somebody changed do not keep a table from serving; those that were never made yet might.
     ready = ready and (settled or not actions)
     again_s = SOON_S if actions else look.patience(home)
-    return Plan(tuple(actions), (look.condition(ready, home),), again_s, drift=tuple(repaired), notes=look.notes(home))
+    return Plan(
+        tuple(actions),
+        (look.condition(ready, home),),
+        again_s,
+        drift=tuple(repaired),
+        notes=look.notes(home),
+        withheld=look.withheld(home),
+    )
 
 
 @dataclass(slots=True)
@@ -103,11 +110,13 @@ class _Look:
             return self._elsewhere(elsewhere[0])
         self._away()
         if there or self.at(first).away:
-            return Plan((), (self._worst(),), AWAY_S if self.at(first).away else None)
+            again_s = AWAY_S if self.at(first).away else None
+            return Plan((), (self._worst(),), again_s, withheld=self.withheld(None))
         tags = dict(wanted.tags) | wanted.owner.tags({first.aws_region})
         action = CreateTable(wanted.table, first.aws_region, tags, wanted.protection, first.kms_key)
         text = f"Table {wanted.table} is being made in {first.aws_region}."
-        return Plan((action,), (Condition(ConditionType.STATE_READY, False, Reason.CREATING, text),), SOON_S)
+        condition = Condition(ConditionType.STATE_READY, False, Reason.CREATING, text)
+        return Plan((action,), (condition,), SOON_S, withheld=self.withheld(None))
 
     def _elsewhere(self, place: Place) -> Plan:
         """Another cluster's operator keeps it: observe."""
@@ -118,7 +127,7 @@ class _Look:
         if missing:
             text += f" It does not serve in {listed(missing)} yet."
         condition = Condition(ConditionType.STATE_READY, not missing, Reason.MANAGED_ELSEWHERE, text)
-        return Plan((), (condition,), MOVING_S if missing else None)
+        return Plan((), (condition,), MOVING_S if missing else None, withheld=self.withheld(place))
 
     def _refuse(self, place: Place) -> None:
         table = self.at(place)
@@ -232,6 +241,21 @@ class _Look:
         return None
 
     # ---------------------------------------------------------------------------------------------------------- report
+
+    def withheld(self, home: Place | None) -> frozenset[str]:
+        """Where sidecars must not write: to somebody else's table, and to one that is to become strong, which must be
+        empty for that."""
+        if self.wanted.strong and not (home and self.at(home).strong):
+            return frozenset(place.region for place in self.wanted.places)
+        members = {home.aws_region, *self.at(home).replicas} if home else set()
+        return frozenset(
+            place.region
+            for place in self.wanted.places
+            if self.at(place).there and place.aws_region not in members and self._is_a_strangers(self.at(place))
+        )
+
+    def _is_a_strangers(self, table: Seen) -> bool:
+        return bool(table.unlike) or table.standing(self.wanted.owner) in (Standing.FOREIGN, Standing.NOBODYS)
 
     def patience(self, home: Place) -> float | None:
         table = self.at(home)

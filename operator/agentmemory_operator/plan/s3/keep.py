@@ -36,7 +36,14 @@ def keep(wanted: Wanted, seen: Mapping[str, Seen], *, settled: bool) -> Plan:
     serving = not look.problems and all(look.at(place).there for place in wanted.places)
     ready = serving and (settled or not actions)
     again_s = SOON_S if actions else AWAY_S if look.problems else None
-    return Plan(actions, (look.condition(ready),), again_s, drift=tuple(drift), notes=look.notes())
+    return Plan(
+        actions,
+        (look.condition(ready),),
+        again_s,
+        drift=tuple(drift),
+        notes=look.notes(),
+        withheld=frozenset(place.region for place in wanted.places if look.strange(place)),
+    )
 
 
 @dataclass(slots=True)
@@ -55,6 +62,12 @@ class _Look:
         bucket = self.at(place)
         known = bucket.there and not bucket.foreign and not bucket.away
         return known and ours_to_take(self.standing(place), adopt=self.wanted.adopt)
+
+    def strange(self, place: Place) -> bool:
+        """Whether it is somebody else's, and no sidecar may write there."""
+        bucket = self.at(place)
+        refused = bucket.there and not self.mine(place) and self.standing(place) is not Standing.ELSEWHERE
+        return bool(bucket.foreign) or (refused and not bucket.away)
 
     def find_problems(self) -> None:
         for place in self.wanted.places:
