@@ -241,8 +241,14 @@ def _mend_sidecar(work: _Work, there: int) -> None:
 
 def _add_volumes(work: _Work) -> None:
     existing = {volume.get("name"): volume for volume in work.spec.get("volumes") or ()}
+    there = _sidecar_index(work.spec)
+    assert there is not None
+    # One that was put there under other settings has other mounts.
+    mounted = {mount.get("name") for mount in work.spec["initContainers"][there].get("volumeMounts") or ()}
     missing = []
     for volume in volumes(work.options, work.settings):
+        if volume["name"] not in mounted:
+            continue
         if (found := existing.get(volume["name"])) is None:
             missing.append(volume)
         elif _meaning(found) != _meaning(volume):

@@ -129,6 +129,11 @@ def test_what_the_api_server_fills_in_between_two_calls_changes_nothing() -> Non
     assert inject(once, NAMESPACE, Settings()).patch == ()
 
 
+def test_a_sidecar_of_other_settings_is_left_as_it_is() -> None:
+    once = foreign.ours(Settings())(goldens.pod("irsa"))
+    assert inject(once, NAMESPACE, goldens.settings("pod-identity")).patch == ()
+
+
 def test_a_restart_policy_that_another_injector_dropped_is_put_back() -> None:
     broken = foreign.old_types(US(goldens.pod("plain")))
     assert US(broken) == US(goldens.pod("plain"))
