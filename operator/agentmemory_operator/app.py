@@ -136,12 +136,23 @@ async def operate(world: World, sleepers: Sleepers, stop: asyncio.Event) -> None
     )
 
 
+class _NoDiffBase(kopf.DiffBaseStorage):
+    """kopf would copy each spec into an annotation, to find what has changed. We look at the whole each time, and a spec
+    may hold a password."""
+
+    def fetch(self, *, body: kopf.Body) -> None:
+        """Nothing was kept."""
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        """Nothing is kept."""
+
+
 def kopf_settings() -> kopf.OperatorSettings:
     """kopf as a watcher and a keeper of loops: nothing of its own in our objects but the finalizer."""
     settings = kopf.OperatorSettings()
     settings.persistence.finalizer = names.FINALIZER
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=f"operator.{names.GROUP}")
-    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=f"operator.{names.GROUP}")
+    settings.persistence.diffbase_storage = _NoDiffBase()
     settings.posting.enabled = False
     settings.watching.server_timeout, settings.watching.client_timeout = 240, 300
     settings.watching.connect_timeout = 10

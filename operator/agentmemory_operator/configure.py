@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from agentmemory_operator import names
 from agentmemory_operator.act.kube import act
 from agentmemory_operator.conditions import ConditionType, Reason
-from agentmemory_operator.kube import AGENTMEMORY, SECRET, Conflict, Kube, Object
+from agentmemory_operator.kube import AGENTMEMORY, NAMESPACE, SECRET, Conflict, Kube, Object
 from agentmemory_operator.observe.secrets import secret_data, secret_values
 from agentmemory_operator.plan import config
 from agentmemory_operator.plan.values import Action, Condition, Plan, Provides, Remove
@@ -169,7 +169,9 @@ async def unconfigure(kube: Kube, subject: Subject, effect: Effect) -> None:
         if (live := await kube.get(SECRET, subject.namespace, name)) is not None:
             action = Remove("v1", "Secret", subject.namespace, name, live["metadata"]["uid"], "the resource is deleted")
             await effect(action, act(kube, action))
-    await _write_default(kube, subject.namespace, {}, effect)
+    namespace = await kube.get(NAMESPACE, "", subject.namespace)
+    if namespace is not None and not leaving(namespace):  # nothing can be written into one that is going itself
+        await _write_default(kube, subject.namespace, {}, effect)
 
 
 def config_name(subject: Subject) -> str:
