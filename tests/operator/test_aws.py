@@ -1,7 +1,9 @@
 """Errors of AWS as a user meets them, and credentials as botocore finds them."""
 
 import asyncio
+import os
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -68,7 +70,7 @@ async def test_a_region_that_hangs_keeps_nobody_from_another(aws: Front) -> None
     await calls.close()
 
 
-def test_pod_identity_is_found_by_the_default_chain(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+def test_pod_identity_is_found_by_the_default_chain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """EKS Pod Identity: an endpoint on the node and a token in a file, as the operator's own pod gets them."""
     asked: list[str] = []
 
@@ -106,3 +108,22 @@ def test_pod_identity_is_found_by_the_default_chain(monkeypatch: pytest.MonkeyPa
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+async def test_irsa_is_found_by_the_default_chain(aws: Front, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """IRSA: a role and a projected token, which STS takes for credentials."""
+    token = tmp_path / "token"
+    token.write_text("eyJhbGciOiJub25lIn0.eyJzdWIiOiJvcGVyYXRvciJ9.")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::000000000000:role/operator")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(token))
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", aws.url)
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    calls = Aws(threads=1)
+    answer = await calls.call(Access("us-east-1", endpoint=aws.url), "dynamodb", "list_tables")
+    await calls.close()
+    assert answer["TableNames"] == []
+    assert any("AssumeRoleWithWebIdentity" in text and "role%2Foperator" in text for text in aws.assumed)

@@ -7,14 +7,29 @@ from agentmemory_operator.observe.secrets import SecretValues
 from agentmemory_operator.plan.aws import Owner
 from agentmemory_operator.tiers import Subject, TierFailed
 from agentmemory_sidecar.resource import Unresolved
+from agentmemory_sidecar.resource.agentmemory import LOCAL_REGION
+from agentmemory_sidecar.resource.base import at
 from agentmemory_sidecar.resource.common import AwsAccess, ValueFrom
+
+
+class NoAccess(TierFailed):
+    """What a service is called with cannot be had: a Secret is missing, or has not what it should."""
+
+
+def nowhere(subject: Subject, store: AwsAccess, endpoint: str) -> str:
+    """What is wrong with a resource that names no region of AWS; empty for nothing."""
+    if LOCAL_REGION not in subject.resource.spec.regions or endpoint:
+        return ""
+    here = at(store, LOCAL_REGION)
+    if here.aws_region or here.endpoint:
+        return ""
+    return "there is no AWS region called local: name the regions in spec.regions, or give awsRegion"
 
 
 def access(subject: Subject, store: AwsAccess, region: str, endpoint: str, values: SecretValues) -> Access:
     """How the operator calls a service in one region: the resource's word, else the installation's.
 
-    ``store`` is what holds in that region, ``endpoint`` the installation's. Raises TierFailed for a Secret that is not
-    there.
+    ``store`` is what holds in that region, ``endpoint`` the installation's. Raises NoAccess.
     """
     known = subject.settings.aws
     keys, tls = store.credentials, store.tls
@@ -25,7 +40,7 @@ def access(subject: Subject, store: AwsAccess, region: str, endpoint: str, value
         try:
             return values.resolve(source)
         except Unresolved as error:
-            raise TierFailed(str(error)) from None
+            raise NoAccess(str(error)) from None
 
     return Access(
         region=store.aws_region or region,

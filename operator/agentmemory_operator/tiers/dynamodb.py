@@ -1,23 +1,26 @@
 """The state tier on DynamoDB: a table in every region of the resource, replicated by AWS."""
 
 import asyncio
+import logging
 from collections.abc import Mapping
 
 from agentmemory_operator.act import dynamodb as effects
 from agentmemory_operator.aws import Access, Aws
-from agentmemory_operator.conditions import ConditionType
+from agentmemory_operator.conditions import ConditionType, Reason
 from agentmemory_operator.kube import Kube
 from agentmemory_operator.observe.dynamodb import table_in
 from agentmemory_operator.observe.secrets import SecretValues, secret_values
 from agentmemory_operator.plan.dynamodb.keep import keep
 from agentmemory_operator.plan.dynamodb.leave import leave
 from agentmemory_operator.plan.dynamodb.values import Place, Seen, TableAction, Wanted
-from agentmemory_operator.plan.values import Action, Plan
+from agentmemory_operator.plan.values import Action, Condition, Plan
 from agentmemory_operator.tiers import Subject
-from agentmemory_operator.tiers.aws import abandoned, access, leaving, owner, settled
+from agentmemory_operator.tiers.aws import NoAccess, abandoned, access, leaving, nowhere, owner, settled
 from agentmemory_sidecar.resource.agentmemory import DeletionPolicy
 from agentmemory_sidecar.resource.base import at
 from agentmemory_sidecar.resource.state import Consistency, DynamoDb
+
+log = logging.getLogger(__name__)
 
 
 class DynamoDbTier:
@@ -32,18 +35,27 @@ class DynamoDbTier:
         return subject.resource.spec.state.dynamodb is not None
 
     async def look(self, subject: Subject) -> Plan:
+        if problem := nowhere(subject, _declared(subject), subject.settings.aws.dynamodb_endpoint):
+            return Plan((), (Condition(ConditionType.STATE_READY, False, Reason.INVALID_SPEC, problem),))
         wanted = wanted_table(subject)
         seen = await self._seen(subject, wanted)
         return keep(wanted, seen, settled=settled(subject, ConditionType.STATE_READY))
 
     async def look_back(self, subject: Subject) -> Plan:
-        if subject.observe_only:
+        if subject.observe_only or nowhere(subject, _declared(subject), subject.settings.aws.dynamodb_endpoint):
             return Plan()
         wanted = wanted_table(subject)
-        seen = await self._seen(subject, wanted)
+        delete = subject.resource.spec.deletion_policy is DeletionPolicy.DELETE
+        try:
+            seen = await self._seen(subject, wanted)
+        except NoAccess as error:
+            if delete:
+                raise
+            # A namespace that goes takes its Secrets first. Our tags stay then, which harms nobody.
+            log.warning("%s/%s: table keep their ownership tags: %s", subject.namespace, subject.name, error)
+            return Plan()
         named = set(abandoned(subject))
         gone = {place.aws_region for place in (*wanted.places, *wanted.leaving) if place.region in named}
-        delete = subject.resource.spec.deletion_policy is DeletionPolicy.DELETE
         return leave(wanted, seen, delete=delete, abandoned=gone)
 
     async def act(self, subject: Subject, action: Action) -> None:

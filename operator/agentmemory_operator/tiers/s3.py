@@ -1,24 +1,27 @@
 """The archive on S3: a bucket in every region of the resource, replicated both ways."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping
 
 from agentmemory_operator.act import s3 as effects
 from agentmemory_operator.aws import Access, Aws
-from agentmemory_operator.conditions import ConditionType
+from agentmemory_operator.conditions import ConditionType, Reason
 from agentmemory_operator.kube import Kube
 from agentmemory_operator.observe.s3 import bucket_at
 from agentmemory_operator.observe.secrets import SecretValues, secret_values
 from agentmemory_operator.plan.s3.keep import keep
 from agentmemory_operator.plan.s3.leave import STUCK_S, leave
 from agentmemory_operator.plan.s3.values import BucketAction, Lock, Place, Seen, Wanted
-from agentmemory_operator.plan.values import Action, Plan
+from agentmemory_operator.plan.values import Action, Condition, Plan
 from agentmemory_operator.tiers import Subject
-from agentmemory_operator.tiers.aws import abandoned, access, leaving, owner, settled
+from agentmemory_operator.tiers.aws import NoAccess, abandoned, access, leaving, nowhere, owner, settled
 from agentmemory_sidecar.resource.agentmemory import DeletionPolicy
 from agentmemory_sidecar.resource.archive import S3
 from agentmemory_sidecar.resource.base import at
+
+log = logging.getLogger(__name__)
 
 
 class S3Tier:
@@ -36,18 +39,27 @@ class S3Tier:
         return subject.resource.spec.archive.s3 is not None
 
     async def look(self, subject: Subject) -> Plan:
+        if problem := nowhere(subject, _declared(subject), subject.settings.aws.s3_endpoint):
+            return Plan((), (Condition(ConditionType.ARCHIVE_READY, False, Reason.INVALID_SPEC, problem),))
         wanted = wanted_buckets(subject)
         seen = await self._seen(subject, wanted)
         return keep(wanted, seen, settled=settled(subject, ConditionType.ARCHIVE_READY))
 
     async def look_back(self, subject: Subject) -> Plan:
-        if subject.observe_only:
+        if subject.observe_only or nowhere(subject, _declared(subject), subject.settings.aws.s3_endpoint):
             return Plan()
         wanted = wanted_buckets(subject)
-        seen = await self._seen(subject, wanted, look_inside=True)
+        delete = subject.resource.spec.deletion_policy is DeletionPolicy.DELETE
+        try:
+            seen = await self._seen(subject, wanted, look_inside=True)
+        except NoAccess as error:
+            if delete:
+                raise
+            # A namespace that goes takes its Secrets first. Our tags stay then, which harms nobody.
+            log.warning("%s/%s: buckets keep their ownership tags: %s", subject.namespace, subject.name, error)
+            return Plan()
         named = set(abandoned(subject))
         gone = {place.bucket for place in (*wanted.places, *wanted.leaving) if place.region in named}
-        delete = subject.resource.spec.deletion_policy is DeletionPolicy.DELETE
         return leave(wanted, seen, delete=delete, abandoned=gone)
 
     async def act(self, subject: Subject, action: Action) -> None:

@@ -9,11 +9,13 @@ from agentmemory_operator.aws import Aws
 from agentmemory_operator.kube import Cluster
 from agentmemory_operator.plan.aws import CLUSTER, MADE, RESOURCE, TENANT
 from agentmemory_operator.settings import Settings
+from agentmemory_operator.tiers import TierFailed
 from agentmemory_operator.tiers.dynamodb import DynamoDbTier
 from agentmemory_sidecar.layout.dynamodb import table_definition
 from tests.aws.front import Front
 from tests.aws.tests.clients import Client, replica
 from tests.operator.tiers.driving import Driver, Killed, manifest
+from tests.operator.tiers.secrets import Secrets, cluster
 
 TABLE = "support-state"
 
@@ -379,3 +381,35 @@ async def test_the_operators_role_is_assumed(aws: Front, calls: Aws) -> None:
     await operator.settle()
     assert operator.condition.status is True
     assert any("role%2Foperator" in text for text in aws.assumed)
+
+
+async def test_static_keys_come_from_a_secret_and_their_loss_holds_up_no_retain(aws: Front, calls: Aws) -> None:
+    secrets: Secrets = {"aws": {"id": "test", "key": "test"}}
+    refs = {
+        "accessKeyIdFrom": {"secretKeyRef": {"name": "aws", "key": "id"}},
+        "secretAccessKeyFrom": {"secretKeyRef": {"name": "aws", "key": "key"}},
+    }
+    settings = Settings.model_validate({"aws": {"dynamodbEndpoint": aws.url}})
+    async with cluster(secrets) as kube:
+        declared = resource("us-east-1", credentials=refs)
+        operator = Driver(lambda: DynamoDbTier(kube, calls), declared, settings)
+        await operator.settle()
+        assert operator.condition.status is True
+        secrets.clear()  # as where the whole namespace goes
+        with pytest.raises(TierFailed, match="no Secret aws"):
+            await operator.cycle()
+        await operator.settle(leaving=True)
+        assert operator.last.conditions == ()
+        declared["spec"]["deletionPolicy"] = "Delete"
+        with pytest.raises(TierFailed, match="no Secret aws"):
+            await operator.settle(leaving=True)
+    assert set(await world(aws)) == {"us-east-1"}
+
+
+async def test_a_resource_without_regions_is_nowhere_in_aws(calls: Aws) -> None:
+    declared = manifest({"state": {"dynamodb": {"table": TABLE}}})
+    operator = Driver(lambda: DynamoDbTier(Cluster(kubernetes.client.ApiClient()), calls), declared)
+    await operator.settle()
+    assert operator.condition.reason == "InvalidSpec"
+    assert "spec.regions" in operator.condition.message
+    assert (await operator.cycle(leaving=True)).conditions == ()
