@@ -24,7 +24,10 @@ from agentmemory_operator.plan.redis.values import (
 from agentmemory_operator.tiers import TierFailed
 
 TOGETHER = 64
-"""Slots that are open at the same moment: while one is, scripts on its keys are refused with TRYAGAIN."""
+"""At most so many slots are open at the same moment: while one is, scripts on its keys are refused with TRYAGAIN."""
+OPEN_S = 0.1
+"""How long slots should be open at most: far less than sidecars go on asking. Valkey has its replicas confirm each change
+of a slot, so there fewer are opened together."""
 KEYS_AT_ONCE = 50
 """Of one slot in one command."""
 MIGRATE_S = 5.0
@@ -95,8 +98,10 @@ async def _move(links: NodeLinks, action: MoveSlots) -> None:
     source, target = links[action.pod], links[action.target]
     (source_id,), (target_id,) = await asyncio.gather(source.do(("CLUSTER", "MYID")), target.do(("CLUSTER", "MYID")))
     slots = sorted(slots_of(action.ranges))
-    for first in range(0, len(slots), TOGETHER):
-        some = slots[first : first + TOGETHER]
+    clock, size = asyncio.get_running_loop().time, TOGETHER // 4
+    while slots:
+        some, slots = slots[:size], slots[size:]
+        began = clock()
         # In this order, so that from each point on keys are either found or asked for at the other end.
         some = await _open(target, some, "IMPORTING", source_id, "already the owner")
         some = await _open(source, some, "MIGRATING", target_id, "not the owner")
@@ -107,6 +112,7 @@ async def _move(links: NodeLinks, action: MoveSlots) -> None:
         done: list[Command] = [("CLUSTER", "SETSLOT", slot, "NODE", target_id) for slot in some]
         await target.do(*done, timeout_s=MOVE_S)
         await source.do(*done, timeout_s=MOVE_S)
+        size = max(1, min(TOGETHER, int(size * OPEN_S / max(clock() - began, OPEN_S / 2))))
 
 
 async def _open(link: NodeLink, slots: Iterable[int], how: str, ident: str, passed: str) -> list[int]:

@@ -34,7 +34,7 @@ LOOK: tuple[tuple[Any, ...], ...] = (
     ("CLUSTER", "MYID"),
     ("CLUSTER", "NODES"),
     ("CLUSTER", "INFO"),
-    ("INFO", "replication", "memory", "keyspace"),
+    ("INFO", "replication", "memory", "keyspace", "persistence"),
     ("ACL", "GETUSER", STAMP),
 )
 MADE = (STATEFUL_SET, POD_DISRUPTION_BUDGET, SERVICE, CONFIG_MAP, SECRET, VOLUME_CLAIM, POD)
@@ -204,6 +204,7 @@ def node_of(
         cluster_ok=cluster.get("cluster_state") == "ok",
         link_up=not replica or info.get("master_link_status") == "up",
         syncing=replica and info.get("master_sync_in_progress") == "1",
+        durable=not replica or not {info.get("aof_rewrite_in_progress"), info.get("aof_rewrite_scheduled")} & {"1"},
         offset=int(info.get("slave_repl_offset" if replica else "master_repl_offset", "0")),
         migrating=migrating,
         importing=importing,

@@ -71,7 +71,8 @@ class Writer:
                 number += 1
                 try:
                     await client.set(key, "x" * 100)
-                except (RedisError, RedisClusterException, OSError) as error:
+                except (RedisError, RedisClusterException, OSError, AttributeError) as error:
+                    # AttributeError: redis-py 8.1 has it where it describes a connection that it did not get.
                     self.failures.append(str(error))
                 else:
                     self.acknowledged.add(key)

@@ -34,6 +34,12 @@ def test_a_replica_that_is_behind() -> None:
     assert not node.is_primary
     assert (node.link_up, node.syncing, node.offset, node.cluster_ok) == (False, True, 5, False)
     assert node.me.primary == OTHER
+    assert node.durable
+    node = node_of(ME, NODES.replace("myself,master -", f"myself,slave {OTHER}"), {}, info | REWRITING, "", "")
+    assert not node.durable
+
+
+REWRITING = {"aof_rewrite_in_progress": "1"}
 
 
 def test_versions_before_hostnames() -> None:

@@ -37,7 +37,7 @@ def roll(cluster: Cluster, shape: Shape) -> Decision | None:
 
 def step_down(cluster: Cluster, primary: Pod, heirs: list[Pod], text: str) -> Decision | None:
     """Have one of ``heirs`` take a primary's place with its consent; None where there is none."""
-    heir = best(pod for pod in heirs if node(pod).link_up)
+    heir = best(pod for pod in heirs if node(pod).link_up and node(pod).durable)
     if heir is None:
         return None
     symptom = f"failover:{primary.name}"

@@ -199,16 +199,17 @@ def _strays(view: View, pod: Pod, primary: Pod) -> bool:
 
 
 def _link(view: View) -> Decision | None:
-    """Wait for replicas to be in step; point one that has lost its primary's address there again.
+    """Wait for replicas to be in step, with their copy on disk; point one that lost its primary's address there again.
 
     After all addresses changed, a replica may go on dialling its primary's old one, while all else is well.
     """
-    behind = [pod for pod in view.pods if not node(pod).is_primary and not node(pod).link_up]
+    replicas = [pod for pod in view.pods if not node(pod).is_primary]
+    behind = [pod for pod in replicas if not node(pod).link_up or not node(pod).durable]
     actions: list[NodeAction] = []
     symptoms: set[str] = set()
     for pod in behind:
         symptom = f"link:{pod.name}"
-        if node(pod).syncing or node(pod).me.primary not in view.by_id:
+        if node(pod).link_up or node(pod).syncing or node(pod).me.primary not in view.by_id:
             continue
         if view.cluster.waited.get(symptom, 0) < LINK_S:
             symptoms.add(symptom)

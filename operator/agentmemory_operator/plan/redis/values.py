@@ -77,6 +77,9 @@ class Node:
     """A replica's connection to its primary; True for a primary."""
     syncing: bool = False
     """A replica that is being sent a full copy."""
+    durable: bool = True
+    """A replica has its copy on disk. It has not for a while after it was sent one: killed then, it comes back with what
+    it had before, or with nothing."""
     offset: int = 0
     """Replication offset."""
     migrating: Mapping[int, str] = field(default_factory=dict)

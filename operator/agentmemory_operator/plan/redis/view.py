@@ -76,8 +76,10 @@ def node(pod: Pod) -> Node:
 
 
 def best(replicas: Iterable[Pod]) -> Pod | None:
-    """The one that has most of its primary's writes."""
-    return max(replicas, key=lambda pod: (node(pod).offset, node(pod).keys, -pod.ordinal), default=None)
+    """The one that has most of its primary's writes; of two, one that has them on disk."""
+    return max(
+        replicas, key=lambda pod: (node(pod).offset, node(pod).durable, node(pod).keys, -pod.ordinal), default=None
+    )
 
 
 def has_met(one: Pod, other: Pod) -> bool:

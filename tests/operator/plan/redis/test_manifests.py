@@ -16,7 +16,7 @@ def test_a_new_operator_rolls_no_pod_by_accident() -> None:
     """If this fails, every managed Redis pod of every user is made anew on the next upgrade. If that is meant, say so in
     the changelog and put the new hash here."""
     settings = Settings.model_validate({"images": {"redis": "redis:8"}})
-    assert place(settings=settings).template(0)["metadata"]["annotations"][TEMPLATE] == "1f40884e8428e0ed"
+    assert place(settings=settings).template(0)["metadata"]["annotations"][TEMPLATE] == "eb4947d86f8e05cf"
 
 
 def test_what_a_pod_runs_with_changes_the_templates_hash_and_what_is_outside_does_not() -> None:

@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agentmemory_operator.conditions import Reason
+from agentmemory_operator.plan.redis.rolling import step_down
 from agentmemory_operator.plan.redis.topology import decide
 from agentmemory_operator.plan.redis.values import Cluster, Failover, Forget, Meet, Node, Peer, Pod, Replicate, Shape
 from tests.operator.plan.redis.model import SAMPLES, Model, Refused
@@ -244,3 +245,21 @@ def test_a_replica_without_its_primary_is_pointed_there_again_but_not_while_it_i
         decision = decide(with_link(syncing, waited), SHAPE)
         assert decision is not None
         assert decision.actions == ()
+
+
+def test_a_replica_whose_copy_is_not_on_disk_is_waited_for_and_no_heir() -> None:
+    """Killed before, it would come back with what it had before: as a primary that would win over the one with all."""
+    pods = tuple(
+        dataclasses.replace(
+            pod,
+            outdated=pod.name == "r-1-0",
+            node=pod.node and dataclasses.replace(pod.node, durable=pod.name != "r-1-1"),
+        )
+        for pod in cluster(three()).pods
+    )
+    seen = dataclasses.replace(cluster(three()), pods=pods)
+    decision = decide(seen, SHAPE)
+    assert decision is not None
+    assert (decision.reason, decision.actions) == (Reason.REPLICATING, ())
+    heirs = [pod for pod in pods if pod.name == "r-1-1"]
+    assert step_down(seen, pods[1], heirs, "") is None

@@ -11,6 +11,10 @@ ask() { # HOST COMMAND...
         --user replica --no-auth-warning "$@" | tr -d '\r'
 }
 field() { sed -n "s/^$1://p"; }
+durable() { # HOST: a replica has on disk what it was sent. Killed before, it would come back with less, or nothing.
+    answer=$(ask "$1" info persistence)
+    echo "$answer" | grep -q '^aof_enabled:1' && ! echo "$answer" | grep -q -E '^aof_rewrite_(in_progress|scheduled):1'
+}
 
 case $1 in
 alive)
@@ -20,7 +24,8 @@ alive)
 ready)
     # A primary, or a replica that is in step: a drain must not take a shard's primary while its replica is not.
     info=$(ask "$POD_IP" info replication)
-    [ "$(echo "$info" | field role)" = master ] || [ "$(echo "$info" | field master_link_status)" = up ]
+    [ "$(echo "$info" | field role)" = master ] && exit 0
+    [ "$(echo "$info" | field master_link_status)" = up ] && durable "$POD_IP"
     ;;
 stop)
     # Before the server is stopped: hand over to the replica that has most. Never in the way of stopping.
@@ -29,6 +34,12 @@ stop)
     for replica in $(echo "$info" | awk -F'[,=]' '/^slave[0-9]+:/ && /state=online/ {
             for (i = 1; i < NF; i++) { if ($i ~ /:ip$/) ip = $(i + 1); if ($i == "offset") offset = $(i + 1) }
             print offset, ip }' | sort -rn | awk '{ print $2 }'); do
+        tries=0
+        until durable "$replica"; do
+            tries=$((tries + 1))
+            [ $tries -lt 20 ] || continue 2
+            sleep 0.5
+        done
         ask "$replica" cluster failover | grep -q OK || continue
         tries=0
         while [ $tries -lt 50 ]; do
