@@ -73,7 +73,7 @@ class AwsSettings(Values):
     s3_endpoint: str = ""
     """S3's URL; empty for AWS's own."""
     sts_endpoint: str = ""
-    """The URL of STS, where the operator assumes roles; empty for AWS's own."""
+    """The URL of STS, where the operator and the sidecars assume roles; empty for AWS's own."""
     operator_role_arn: str = ""
     """The role the operator assumes where a resource names none; empty for its pod's own identity."""
     sidecar_role_arn: str = ""

@@ -133,6 +133,7 @@ def _aws_environment(options: Options, settings: Settings) -> list[dict[str, Any
         {"name": "AWS_ROLE_ARN", "value": role(options, settings.aws)},
         {"name": "AWS_WEB_IDENTITY_TOKEN_FILE", "value": token},
         {"name": "AWS_STS_REGIONAL_ENDPOINTS", "value": "regional"},
+        *([{"name": "AWS_ENDPOINT_URL_STS", "value": settings.aws.sts_endpoint}] if settings.aws.sts_endpoint else []),
         *([{"name": "AWS_REGION", "value": region}, {"name": "AWS_DEFAULT_REGION", "value": region}] if region else []),
     ]
 
