@@ -3,10 +3,19 @@
 import asyncio
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from redis.exceptions import RedisError
 
-from agentmemory_operator.observe.redis_nodes import PORT, Command, NodeLink, NodeLinks, NodeRefused, NodeUnreachable
+from agentmemory_operator.observe.redis_nodes import (
+    PORT,
+    Access,
+    Command,
+    NodeLink,
+    NodeLinks,
+    NodeRefused,
+    NodeUnreachable,
+)
 from agentmemory_operator.plan.redis.users import REPLICA
 from agentmemory_operator.plan.redis.values import (
     AddSlots,
@@ -23,11 +32,14 @@ from agentmemory_operator.plan.redis.values import (
 )
 from agentmemory_operator.tiers import TierFailed
 
-TOGETHER = 64
-"""At most so many slots are open at the same moment: while one is, scripts on its keys are refused with TRYAGAIN."""
+LANES = 8
+"""Connections to each end. Valkey lets one wait until its replicas have confirmed each change of a slot."""
+TOGETHER = 16
+"""At most so many slots are open at the same moment in a lane: while one is, scripts on its keys are refused with
+TRYAGAIN."""
 OPEN_S = 0.1
-"""How long slots should be open at most: far less than sidecars go on asking. Valkey has its replicas confirm each change
-of a slot, so there fewer are opened together."""
+"""How long a slot should be open at most: far less than sidecars go on asking. Where nodes answer slowly, fewer are opened
+together."""
 KEYS_AT_ONCE = 50
 """Of one slot in one command."""
 MIGRATE_S = 5.0
@@ -95,24 +107,49 @@ async def _load_certificate(link: NodeLink) -> None:
 
 
 async def _move(links: NodeLinks, action: MoveSlots) -> None:
+    """In several lanes at once, each with connections of its own."""
     source, target = links[action.pod], links[action.target]
     (source_id,), (target_id,) = await asyncio.gather(source.do(("CLUSTER", "MYID")), target.do(("CLUSTER", "MYID")))
     slots = sorted(slots_of(action.ranges))
-    clock, size = asyncio.get_running_loop().time, TOGETHER // 4
-    while slots:
-        some, slots = slots[:size], slots[size:]
-        began = clock()
-        # In this order, so that from each point on keys are either found or asked for at the other end.
-        some = await _open(target, some, "IMPORTING", source_id, "already the owner")
-        some = await _open(source, some, "MIGRATING", target_id, "not the owner")
-        while keys := await _keys(source, some):
-            await _send(source, target, links, keys)
-        # The target first: should the rest never happen, the source still sends clients there, and the next look
-        # finishes it.
-        done: list[Command] = [("CLUSTER", "SETSLOT", slot, "NODE", target_id) for slot in some]
-        await target.do(*done, timeout_s=MOVE_S)
-        await source.do(*done, timeout_s=MOVE_S)
-        size = max(1, min(TOGETHER, int(size * OPEN_S / max(clock() - began, OPEN_S / 2))))
+    lanes = [_Lane(source.another(), target.another(), source_id, target_id, links.access) for _ in range(LANES)]
+    try:
+        moving = (lane.move(slots[number::LANES]) for number, lane in enumerate(lanes) if slots[number::LANES])
+        for error in await asyncio.gather(*moving, return_exceptions=True):
+            if isinstance(error, BaseException):
+                raise error
+    finally:
+        for lane in lanes:
+            await lane.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Lane:
+    source: NodeLink
+    target: NodeLink
+    source_id: str
+    target_id: str
+    access: Access
+
+    async def move(self, slots: list[int]) -> None:
+        clock, size = asyncio.get_running_loop().time, TOGETHER // 4
+        while slots:
+            some, slots = slots[:size], slots[size:]
+            began = clock()
+            # In this order, so that from each point on keys are either found or asked for at the other end.
+            some = await _open(self.target, some, "IMPORTING", self.source_id, "already the owner")
+            some = await _open(self.source, some, "MIGRATING", self.target_id, "not the owner")
+            while keys := await _keys(self.source, some):
+                await _send(self.source, self.target, self.access, keys)
+            # The target first: should the rest never happen, the source still sends clients there, and the next look
+            # finishes it.
+            done: list[Command] = [("CLUSTER", "SETSLOT", slot, "NODE", self.target_id) for slot in some]
+            await self.target.do(*done, timeout_s=MOVE_S)
+            await self.source.do(*done, timeout_s=MOVE_S)
+            size = max(1, min(TOGETHER, int(size * OPEN_S / max(clock() - began, OPEN_S / 2))))
+
+    async def close(self) -> None:
+        await self.source.close()
+        await self.target.close()
 
 
 async def _open(link: NodeLink, slots: Iterable[int], how: str, ident: str, passed: str) -> list[int]:
@@ -134,10 +171,9 @@ async def _keys(source: NodeLink, slots: Sequence[int]) -> dict[int, list[str]]:
     return {slot: keys for slot, keys in zip(slots, replies, strict=True) if keys}
 
 
-async def _send(source: NodeLink, target: NodeLink, links: NodeLinks, keys: Mapping[int, Sequence[str]]) -> None:
+async def _send(source: NodeLink, target: NodeLink, access: Access, keys: Mapping[int, Sequence[str]]) -> None:
     """Keys from one server to the other, slot by slot, as MIGRATE wants them. A key that is at both ends after a broken
     try is replaced: while a slot is open, one that the source still has cannot have been written at the target."""
-    access = links.access
     command = ("MIGRATE", target.address, PORT, "", 0, int(MIGRATE_S * 1000), "REPLACE")
     for password in access.passwords:
         auth = ("AUTH2", access.username, password)

@@ -85,6 +85,10 @@ class NodeLink:
                 raise NodeRefused(f"{self._server_name or self.address}: {' '.join(map(str, command[:2]))}: {reply}")
         return replies
 
+    def another(self) -> "NodeLink":
+        """Another connection to the same server, for what blocks this one; to be closed by who asked for it."""
+        return NodeLink(self.address, self._server_name, self._access, self._context, self._port)
+
     @property
     def certificate(self) -> str:
         """The serial number (hex) of the certificate that the server showed; empty without TLS."""
