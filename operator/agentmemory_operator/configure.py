@@ -65,8 +65,7 @@ async def configure(kube: Kube, subject: Subject, plans: Sequence[Plan], effect:
         text = f"waiting for the stores of {', '.join(compiled.waiting)}"
         waiting = Condition(ConditionType.CONFIGURED, None, Reason.WAITING, text)
         return Configured((waiting,), again_s=RETRY_S)
-    if not subject.observe_only:
-        await _write(kube, subject, compiled.configs, effect)
+    await _write(kube, subject, compiled.configs, effect)
     if compiled.waiting:
         text = f"waiting for the stores of {', '.join(compiled.waiting)}"
         condition = Condition(ConditionType.CONFIGURED, None, Reason.WAITING, text)
@@ -131,7 +130,7 @@ async def _master_key(kube: Kube, subject: Subject) -> SecretStr:
     """The key that wraps the subjects' keys: made once, never replaced. Losing it would lose every sealed record."""
     name = names.keys_secret(subject.name)
     data = await secret_data(kube, subject.namespace, name)
-    if (data is None or MASTER_KEY not in data) and not subject.observe_only:
+    if data is None or MASTER_KEY not in data:
         made = base64.b64encode(os.urandom(32)).decode()
         with contextlib.suppress(Conflict):  # another process was faster: its key is the key
             await kube.create(config.secret(name, subject.namespace, subject.name, {MASTER_KEY: made}))

@@ -86,8 +86,7 @@ async def leave(world: World, namespace: str, name: str) -> list[str]:
     if lines:
         await _report(world, manifest, (Condition(ConditionType.DELETING, True, Reason.WAITING, " ".join(lines)),), {})
         return lines
-    if not subject.observe_only:
-        await unconfigure(world.kube, subject, _effect(world, subject))
+    await unconfigure(world.kube, subject, _effect(world, subject))
     return []
 
 
