@@ -7,7 +7,7 @@ so a lost answer must reach it as :class:`StoreUnavailable` with ``definite=Fals
 Deadlines belong to the adapter (seconds, given at construction): every call ends with a result or an exception by then.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -228,7 +228,7 @@ class StateStore(Protocol):
     head: str
     """The name of the item this endpoint writes: its region under eventual global tables, ``main`` elsewhere."""
 
-    async def versions(self, conversation: Conversation) -> Versions:
+    def versions(self, conversation: Conversation) -> Awaitable[Versions]:
         """The item's versions (``ABSENT`` for none): the cheap read that tells whether a hot copy is current."""
         ...
 

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import asyncpg
 
 from agentmemory_sidecar.stores.postgres import statements as sql
+from agentmemory_sidecar.stores.postgres.gather import Gathered
 from agentmemory_sidecar.stores.postgres.options import PostgresOptions
 from agentmemory_sidecar.stores.postgres.pool import Pool
 from agentmemory_sidecar.stores.postgres.schema import check
@@ -20,6 +22,7 @@ from agentmemory_sidecar.stores.protocols import (
     Stored,
     Versions,
 )
+from agentmemory_sidecar.tasks import Tasks
 
 
 class PostgresStateStore:
@@ -28,16 +31,26 @@ class PostgresStateStore:
     def __init__(self, options: PostgresOptions) -> None:
         self.head = options.head
         self._pool = Pool(options, check)
+        self._tasks = Tasks()
+        self._reads = Gathered(self._tasks, "postgres versions", self._versions)
+        self._writes = Gathered(self._tasks, "postgres write", self._update)
 
     @property
     def pool(self) -> Pool:
         """For what lies in the same database."""
         return self._pool
 
-    async def versions(self, conversation: Conversation) -> Versions:
-        for turn, version in await self._pool.run(sql.VERSIONS, *self._at(conversation), writes=False):
-            return Versions(turn, version)
-        return ABSENT
+    def versions(self, conversation: Conversation) -> Awaitable[Versions]:
+        return self._reads.ask(conversation)
+
+    async def _versions(self, asked: Sequence[Conversation]) -> list[Versions]:
+        if len(asked) == 1:
+            rows = await self._pool.run(sql.VERSIONS, *self._at(asked[0]), writes=False)
+            return [Versions(*row) for row in rows] or [ABSENT]
+        addresses = _addresses(asked)
+        rows = await self._pool.run(sql.VERSIONS_OF_SEVERAL, self.head, *addresses, writes=False)
+        found = {at: Versions(turn, version) for at, turn, version in rows}
+        return [found.get(at, ABSENT) for at in range(1, len(asked) + 1)]
 
     async def read(self, conversation: Conversation) -> Stored:
         versions, body = ABSENT, b""
@@ -63,16 +76,46 @@ class PostgresStateStore:
     ) -> None:
         if not body:
             raise ValueError("postgres: an item's body must not be empty: that is how an item only locked looks")
-        args: tuple[object, ...] = (*self._at(conversation), new.turn, new.version, body, pending, ttl_s, token)
-        statement = sql.CREATE_WITH_ENTRIES if entries else sql.CREATE
-        if expect != ABSENT:
-            args = (*args, expect.turn, expect.version)
-            statement = sql.UPDATE_WITH_ENTRIES if entries else sql.UPDATE
-        if entries:
-            args = (*args, *_columns(entries))
-        done = await self._pool.run(statement, *args, writes=True)
-        if not done:
+        write = _Write(conversation, body, expect, new, pending, token, ttl_s, entries or {})
+        if not (await self._writes.ask(write) if expect != ABSENT else await self._write_one(write)):
             raise StaleWrite(f"the item is no longer at turn {expect.turn}, version {expect.version}")
+
+    async def _write_one(self, write: "_Write") -> bool:
+        args: tuple[object, ...] = (
+            *self._at(write.conversation), write.new.turn, write.new.version, write.body, write.pending, write.ttl_s,
+            write.token,
+        )  # fmt: skip
+        statement = sql.CREATE_WITH_ENTRIES if write.entries else sql.CREATE
+        if write.expect != ABSENT:
+            args = (*args, write.expect.turn, write.expect.version)
+            statement = sql.UPDATE_WITH_ENTRIES if write.entries else sql.UPDATE
+        if write.entries:
+            args = (*args, *_columns(write.entries))
+        return bool(await self._pool.run(statement, *args, writes=True))
+
+    async def _update(self, writes: Sequence["_Write"]) -> list[bool]:
+        """Whether each was done. In the order of their addresses, so that two such statements seldom wait crosswise."""
+        if len(writes) == 1:
+            return [await self._write_one(writes[0])]
+        ordered = sorted(writes, key=lambda write: self._at(write.conversation))
+        entries = [(*self._at(write.conversation)[:3], *pair) for write in ordered for pair in write.entries.items()]
+        rows = await self._pool.run(
+            sql.UPDATE_SEVERAL,
+            self.head,
+            *_addresses([write.conversation for write in ordered]),
+            [write.new.turn for write in ordered],
+            [write.new.version for write in ordered],
+            [write.body for write in ordered],
+            [write.pending for write in ordered],
+            [write.ttl_s for write in ordered],
+            [write.token for write in ordered],
+            [write.expect.turn for write in ordered],
+            [write.expect.version for write in ordered],
+            *([row[column] for row in entries] for column in range(5)),
+            writes=True,
+        )
+        done = {id(ordered[at - 1]) for (at,) in rows}
+        return [id(write) in done for write in writes]
 
     async def add_entries(self, conversation: Conversation, entries: Mapping[str, bytes]) -> Mapping[str, bytes]:
         if not entries:
@@ -137,10 +180,31 @@ class PostgresStateStore:
         await self._pool.check_writable()
 
     async def close(self) -> None:
+        self._reads.close()
+        self._writes.close()
         await self._pool.close()
+        await self._tasks.close()
 
     def _at(self, conversation: Conversation) -> tuple[str, str, str, str]:
         return conversation.tenant, conversation.session, conversation.agent, self.head
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Write:
+    """One conditional write: the arguments of ``write``."""
+
+    conversation: Conversation
+    body: bytes
+    expect: Versions
+    new: Versions
+    pending: bool
+    token: str
+    ttl_s: int | None
+    entries: Mapping[str, bytes]
+
+
+def _addresses(asked: Sequence[Conversation]) -> tuple[list[str], list[str], list[str]]:
+    return [one.tenant for one in asked], [one.session for one in asked], [one.agent for one in asked]
 
 
 def _columns(entries: Mapping[str, bytes]) -> tuple[list[str], list[bytes]]:

@@ -15,6 +15,13 @@ _RELEASE = """
 
 VERSIONS = f"SELECT turn, version FROM agentmemory.items WHERE {_HERE} AND {_ALIVE}"
 
+VERSIONS_OF_SEVERAL = """
+SELECT asked.at, i.turn, i.version
+FROM unnest($2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS asked (tenant, session, agent, at)
+JOIN agentmemory.items AS i
+    ON i.tenant = asked.tenant AND i.session = asked.session AND i.agent = asked.agent AND i.head = $1
+WHERE i.expires_at IS NULL OR i.expires_at > now()"""
+
 READ = f"""
 SELECT NULL AS key, turn, version, body FROM agentmemory.items WHERE {_HERE} AND {_ALIVE}
 UNION ALL
@@ -39,6 +46,32 @@ UPDATE agentmemory.items AS i SET
     expires_at = now() + make_interval(secs => $9::float8), {_RELEASE}
 WHERE {_HERE} AND turn = $11 AND version = $12 AND {_ALIVE}
 RETURNING 1"""
+
+UPDATE_SEVERAL = """
+WITH kept AS (
+    INSERT INTO agentmemory.ledger (tenant, session, agent, head, key, entry)
+    SELECT new.tenant, new.session, new.agent, $1, new.key, new.entry
+    FROM unnest($13::text[], $14::text[], $15::text[], $16::text[], $17::bytea[])
+        AS new (tenant, session, agent, key, entry)
+    ORDER BY 1, 2, 3, 5
+    ON CONFLICT DO NOTHING
+)
+UPDATE agentmemory.items AS i SET
+    turn = new.turn, version = new.version, body = new.body, pending = new.pending,
+    expires_at = now() + make_interval(secs => new.ttl),
+    lock_token = CASE WHEN i.lock_token = new.token THEN NULL ELSE i.lock_token END,
+    lock_until = CASE WHEN i.lock_token = new.token THEN NULL ELSE i.lock_until END
+FROM unnest(
+    $2::text[], $3::text[], $4::text[], $5::int8[], $6::int8[], $7::bytea[], $8::bool[], $9::float8[], $10::text[],
+    $11::int8[], $12::int8[]
+) WITH ORDINALITY AS new (
+    tenant, session, agent, turn, version, body, pending, ttl, token, expected_turn, expected_version, at
+)
+WHERE i.tenant = new.tenant AND i.session = new.session AND i.agent = new.agent AND i.head = $1
+    AND i.turn = new.expected_turn AND i.version = new.expected_version
+    AND (i.expires_at IS NULL OR i.expires_at > now())
+RETURNING new.at"""
+"""``UPDATE`` for several items, each under its own condition: those that it held for are returned by their places."""
 
 
 def with_entries(statement: str, keys: int) -> str:

@@ -35,6 +35,39 @@ class TestState(StateConformance):
         answers = await asyncio.gather(at.store.add_entries(talk, entries), other.add_entries(talk, backwards))
         assert list(answers) == [entries, entries]
 
+    async def test_writes_of_one_moment_are_each_under_their_own_condition(self, store: StateStore) -> None:
+        talks = [fresh() for _ in range(7)]
+        for talk in talks:
+            await create(store, talk)
+        await store.lock(talks[5], "mine", 60)
+        at = [await store.versions(talk) for talk in talks]
+        expected = [Versions(9, 9) if number % 3 == 1 else versions for number, versions in enumerate(at)]
+        nul = Conversation(talks[6].tenant, "nul \0 byte")
+
+        answers = await asyncio.gather(
+            *(
+                store.write(
+                    nul if number == 6 else talk, b"%d" % number, expect=expected[number], new=Versions(5, 5 + number),
+                    pending=number == 2, entries={f"k{number}": b"e"} if number < 4 else None, token="mine",
+                    ttl_s=60 if number else None,
+                )
+                for number, talk in enumerate(talks)
+            ),
+            return_exceptions=True,
+        )  # fmt: skip
+
+        assert [type(answer).__name__ for answer in answers] == [
+            "NoneType", "StaleWrite", "NoneType", "NoneType", "StaleWrite", "NoneType", "ValueError",
+        ]  # fmt: skip
+        now = await asyncio.gather(*(store.versions(talk) for talk in (*talks, fresh())))
+        assert now == [
+            Versions(5, 5 + number) if number in (0, 2, 3, 5) else versions for number, versions in enumerate(at)
+        ] + [ABSENT]
+        assert [(await store.read(talk)).ledger for talk in talks[:5]] == [{f"k{n}": b"e"} for n in range(4)] + [{}]
+        assert (await store.read(talks[3])).body == b"3"
+        assert [one.session for one in await store.pending(talks[2].tenant)] == [talks[2].session]
+        await store.lock(talks[5], "another's", 60)  # the write has released it
+
     async def test_an_empty_body_is_refused(self, store: StateStore) -> None:
         with pytest.raises(ValueError, match="must not be empty"):
             await store.write(fresh(), b"", expect=ABSENT, new=Versions(1, 1), pending=False)
