@@ -1,6 +1,8 @@
 """What every command that serves until it is told to stop has in common."""
 
 import asyncio
+import contextlib
+import ctypes
 import gc
 import logging
 import signal
@@ -45,8 +47,18 @@ def told_to_stop() -> asyncio.Event:
     return stop
 
 
+_TRIM_THRESHOLD, _TOP_PAD, _ARENA_MAX = -1, -2, -8
+"""glibc's mallopt: give memory back early, take little ahead, and keep no heap for each thread."""
+
+
 def settle() -> None:
     """What start-up made stays for good: the collector need not look at it again and again while requests come."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 10, 20)
+    with contextlib.suppress(OSError, AttributeError):  # another C library has none of this, and needs none of it
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_ARENA_MAX, 1)
+        libc.mallopt(_TRIM_THRESHOLD, 65_536)
+        libc.mallopt(_TOP_PAD, 65_536)
+        libc.malloc_trim(0)
