@@ -7,6 +7,7 @@ class Metrics:
     """One sidecar's counters, in a registry of their own."""
 
     def __init__(self) -> None:
+        self._labelled: dict[tuple[Counter, str], Counter] = {}
         self.registry = CollectorRegistry()
 
         def counter(name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
@@ -34,3 +35,10 @@ class Metrics:
             "agentmemory_step_seconds", "Time of a whole step.", registry=self.registry,
             buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600),
         )  # fmt: skip
+
+    def count(self, counter: Counter, label: str) -> None:
+        """Add one under a label's value; which child that is, is remembered."""
+        child = self._labelled.get((counter, label))
+        if child is None:
+            child = self._labelled[counter, label] = counter.labels(label)
+        child.inc()

@@ -62,7 +62,7 @@ async def _messages(services: Services, inbound: Inbound, where: Route, client: 
         await pass_through(services, inbound, where.path, client)
         return
     who = identify_request(services, inbound, where, request)
-    services.metrics.requests.labels(who.request_class.value).inc()
+    services.metrics.count(services.metrics.requests, who.request_class.value)
     if who.request_class is RequestClass.PASSTHROUGH:
         services.metrics.no_identity.inc()
         await pass_through(services, inbound, where.path, client)

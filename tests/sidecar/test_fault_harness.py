@@ -142,8 +142,11 @@ async def test_hot_copy_trusted_blindly(backend: Backend, monkeypatch: pytest.Mo
         if lease.begun is not None and lease.begun.copy is not None:
             assert lease.checked is not None
             await lease.checked
-            body, ledger = lease.begun.copy.body, lease.begun.ledger
-            return hydrate._memory(services, lease.begun.copy.versions, body, ledger, hydrate.Tier.HOT)
+            versions, known = lease.begun.copy.versions, lease.recent
+            if lease.begun.same and known is not None:
+                return hydrate.Memory(known.item, versions, dict(known.ledger), hydrate.Tier.HOT, known.state)
+            entries = hydrate._entries(lease.begun.ledger)
+            return hydrate._memory(services, versions, lease.begun.copy.body, entries, hydrate.Tier.HOT)
         return await inner(services, question, lease)
 
     monkeypatch.setattr(hydrate, "_own", own)

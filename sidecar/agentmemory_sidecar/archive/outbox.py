@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 BATCH = 64
 """Records carried in one call."""
-GATHER_S = 0.05
+GATHER_S = 0.1
 GATHERED = 6_144
 """Bytes of one conversation's records from which on they are carried at once: until then they travel with its item."""
 QUEUE = 1_000

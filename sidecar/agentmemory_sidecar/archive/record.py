@@ -67,10 +67,15 @@ _payload = msgspec.json.Encoder().encode
 
 
 def key_of(tenant: str, subject: str, conversation: Conversation, region: str, seq: int) -> str:
-    return f"{prefix_of(tenant, subject, conversation)}{quote(region, safe='')}/{seq:012d}"
+    return f"{prefix_of(tenant, subject, conversation)}{_quoted(region)}/{seq:012d}"
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=64)
+def _quoted(text: str) -> str:
+    return quote(text, safe="")
+
+
+@lru_cache(maxsize=512)
 def prefix_of(tenant: str, subject: str, conversation: Conversation) -> str:
     """Where a conversation's records lie. A subagent's chain is its own, beside the session's."""
     session = quote(conversation.session, safe="")
@@ -80,7 +85,7 @@ def prefix_of(tenant: str, subject: str, conversation: Conversation) -> str:
     return f"{subject_prefix(tenant, subject)}{session}/"
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def subject_prefix(tenant: str, subject: str) -> str:
     """Where all that belongs to one data subject lies."""
     return f"{quote(tenant, safe='')}/{quote(subject, safe='')}/"

@@ -1,12 +1,12 @@
 """AES-256-GCM for one data subject.
 
-The nonce is derived from the key, the associated data and the plaintext (HMAC-SHA256, first 96 bits), so sealing the same
+The nonce is derived from the key, the associated data and the plaintext (keyed BLAKE2b of 96 bits), so sealing the same
 value again gives the same bytes: a retry writes the same blob under the same name, and no counter must be kept. Two
 different values get independent nonces, as random ones would be.
 """
 
-import hmac
 from functools import lru_cache
+from hashlib import blake2b
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -25,8 +25,10 @@ def _cipher(secret: bytes) -> AESGCM:
 
 def seal(key: SubjectKey, plaintext: bytes, context: bytes) -> bytes:
     """Nonce and ciphertext. ``context`` is authenticated with it and must be given again to open it."""
-    bound = b"".join((b"nonce\0", len(context).to_bytes(8, "big"), context, plaintext))
-    nonce = hmac.digest(key.secret, bound, "sha256")[:NONCE_BYTES]
+    derived = blake2b(len(context).to_bytes(8, "big"), digest_size=NONCE_BYTES, key=key.secret, person=b"nonce")
+    derived.update(context)
+    derived.update(plaintext)
+    nonce = derived.digest()
     return nonce + _cipher(key.secret).encrypt(nonce, plaintext, context)
 
 

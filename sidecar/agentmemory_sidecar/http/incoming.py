@@ -139,6 +139,8 @@ class Connection(asyncio.Protocol):
         self._target = b""
         self._headers: list[tuple[str, str]] = []
         self._header_bytes = 0
+        self._offered = ""
+        """Method of a request that offers another protocol, until it is read again without."""
         self._reading: Request | None = None
         """Whose body is arriving."""
         self._waiting: deque[Request] = deque()
@@ -179,16 +181,30 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            # We speak nothing else: what follows is read as HTTP/1.1 again.
-            self._parser = httptools.HttpRequestParser(self)
-            if rest := data[upgrade.args[0] :]:
-                self.data_received(rest)
+            self._refuse_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserCallbackError as error:
             if not isinstance(error.__context__, _HeadTooLarge):
                 raise
             self._refuse(431, "Request Header Fields Too Large")
         except httptools.HttpParserError:
             self._refuse(400, "Bad Request")
+
+    def _refuse_upgrade(self, rest: bytes) -> None:
+        """A client offers another protocol, or wants a tunnel. An offer is not taken: the request is read again without it,
+        for llhttp takes what follows for the other protocol, though it may be the request's body."""
+        method, headers = self._offered, self._headers
+        self._offered, self._parser = "", httptools.HttpRequestParser(self)
+        if method == "CONNECT":
+            self._refuse(405, "Method Not Allowed")
+            return
+        named = {
+            part.strip().lower() for name, value in headers if name.lower() == "connection" for part in value.split(",")
+        }
+        kept = [
+            f"{name}: {value}\r\n" for name, value in headers if name.lower() not in named | {"connection", "upgrade"}
+        ]
+        first = f"{method} {self._target.decode('utf-8', 'surrogateescape')} HTTP/1.1\r\n"
+        self.data_received(f"{first}{''.join(kept)}\r\n".encode("utf-8", "surrogateescape") + rest)
 
     def _refuse(self, status: int, reason: str) -> None:
         """Bytes that are no request. While another one is being answered, its answer must not be broken into."""
@@ -208,19 +224,19 @@ class Connection(asyncio.Protocol):
 
     def on_url(self, part: bytes) -> None:
         self._target += part
-        self._count(len(part))
+        self._header_bytes += len(part)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._count(len(name) + len(value))
-        self._headers.append((name.decode("latin-1"), value.decode("utf-8", "surrogateescape")))
-
-    def _count(self, size: int) -> None:
-        self._header_bytes += size
+        self._header_bytes += len(name) + len(value)
         if self._header_bytes > MOST_HEADER_BYTES or len(self._headers) >= MOST_HEADERS:
             raise _HeadTooLarge
+        self._headers.append((name.decode("latin-1"), value.decode("utf-8", "surrogateescape")))
 
     def on_headers_complete(self) -> None:
         parser = self._parser
+        if parser.should_upgrade():
+            self._offered = parser.get_method().decode()
+            return
         target = self._target.decode("utf-8", "surrogateescape")
         request = Request(self, parser.get_method().decode(), target, self._headers)
         request.version = parser.get_http_version()
@@ -238,6 +254,8 @@ class Connection(asyncio.Protocol):
             self._pause()
 
     def on_message_complete(self) -> None:
+        if self._offered:
+            return
         if self._reading is not None:
             self._reading.end()
             self._reading = None

@@ -65,7 +65,7 @@ def add_step(
     own = set(injected)
     lines: list[Line] = []
     for message in messages:
-        if isinstance(message, Mapping):
+        if isinstance(message, dict):
             role = message.get("role")
             if role in ("user", "assistant"):
                 lines += _lines(role, message.get("content"), names, own)
@@ -156,7 +156,7 @@ def _lines(
         content = [{"type": "text", "text": content}]
     lines = []
     for block in content if isinstance(content, list) else ():
-        line = _line(role, block, names) if isinstance(block, Mapping) else None
+        line = _line(role, block, names) if isinstance(block, dict) else None
         if line is not None and line.text not in own and not (line.kind == "user" and is_whole_injection(line.text)):
             lines.append(line)
     return lines

@@ -3,7 +3,6 @@
 Built again from a newer item when another writer was faster, so it takes everything it needs and changes nothing it got.
 """
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,7 +51,7 @@ class Place:
 
 def fresh_copy(item: Item) -> Item:
     """A copy whose lists may be replaced and appended to."""
-    return copy.copy(item)
+    return item.__copy__()
 
 
 def add_record(
@@ -156,9 +155,11 @@ def shrink(item: Item, spill: Callable[[Outgoing], None], drafts: Drafts) -> byt
     return data
 
 
-def set_window(item: Item, turns: Sequence[Turn], threshold: int, drafts: Drafts) -> None:
-    """Put the window into the item; a line that is too big keeps its beginning and says where the whole lies."""
-    item.window = [shortened(turn, threshold, drafts.add) for turn in turns]
+def set_window(item: Item, turns: Sequence[Turn], threshold: int, drafts: Drafts, before: Sequence[Turn] = ()) -> None:
+    """Put the window into the item; a line that is too big keeps its beginning and says where the whole lies. Turns that
+    were in the window ``before`` are as they should be."""
+    known = {id(turn) for turn in before}
+    item.window = [turn if id(turn) in known else shortened(turn, threshold, drafts.add) for turn in turns]
 
 
 def _tighten(item: Item, threshold: int, drafts: Drafts) -> None:

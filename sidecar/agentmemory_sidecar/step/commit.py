@@ -63,7 +63,7 @@ async def commit(
         return
     with kept_alive(client, services):
         answer.outcome = await _outcome(services, question, memory, injection, answer.reply, lease)
-    services.metrics.turns.labels(answer.outcome["commit"]).inc()
+    services.metrics.count(services.metrics.turns, answer.outcome["commit"])
 
 
 async def _outcome(
@@ -79,7 +79,8 @@ async def _outcome(
         if services.config.on_state_unavailable is StateUnavailable.REFUSE:
             raise memory_unavailable("state tier", sent=True) from error
         return {"commit": "not-remembered"}
-    services.metrics.conflicts.inc(sum(conflict.source == question.step for conflict in written.item.conflicts))
+    if kept := sum(conflict.source == question.step for conflict in written.item.conflicts):
+        services.metrics.conflicts.inc(kept)
     await _publish(services, question, memory, injection, decided, lease, written)
     services.archiver.submit(question.conversation, written.item.outbox)
     if written.item.patches:

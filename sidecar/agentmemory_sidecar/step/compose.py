@@ -68,7 +68,7 @@ def next_item(config: SidecarConfig, archived: int, finished: Finished, base: It
             hint=turn_id, keep=config.window.turns,
         )  # fmt: skip
         turn_id = turns[-1].id
-        build.set_window(item, turns, threshold, drafts)
+        build.set_window(item, turns, threshold, drafts, base.window)
         item.mark = mark_with(question, reply)
         entry = finished.injection.here(request)
         item.remember(Made(reply.id, item.mark, request.chain.last, entry, begins(question)))
@@ -130,11 +130,11 @@ def patch_of(extraction: rules.Rules, question: Question, memory: Memory, reply:
     """What the rules make of this step's tool calls, and of the results that it brought."""
     calls = [block for block in reply.content if isinstance(block, dict) and block.get("type") == "tool_use"]
     start = first_new(question.request, memory.item.mark)
-    # A result answers a call of the message right before it, as the API demands.
-    near = question.request.messages(max(0, start - 1))
-    new = near[1:] if start else near
-    earlier = called(memory.item.window) if _brings_results(new) else {}
-    results = rules.results_of(new, near, earlier)
+    results: list[rules.ToolResult] = []
+    if _brings_results(new := question.request.messages(start)):
+        # A result answers a call of the message right before it, as the API demands.
+        near = question.request.messages(max(0, start - 1))
+        results = rules.results_of(new, near, called(memory.item.window))
     if not calls and not results:
         return Patch.none(question.step)
     return rules.patch_from(question.step, calls, results, extraction, memory.state)

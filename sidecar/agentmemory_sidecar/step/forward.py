@@ -117,10 +117,11 @@ async def _stream(response: Response, prompt: Prompt, client: Listener) -> Answe
     await client.begin(response.status, headers)
     frames, copy = Frames(), Accumulator()
     held: list[bytes] = []
+    read = copy.read
     async for chunk in response.chunks():
         ready: list[bytes] = []
         for frame in frames.feed(chunk):
-            kind = copy.read(frame)
+            kind = read(frame)
             if not copy.tail and kind != "error":
                 ready.append(frame)
             elif kind != "ping":

@@ -133,8 +133,10 @@ async def inject(
         # The ledger may be incomplete. Thinking that no longer fits is better dropped than refused.
         body, betas = _drop_blocks(question.request, body), (DROP_BLOCK_BETA,)
         services.metrics.dropped_blocks.inc()
-    services.metrics.injected_tokens.inc(injection.new.tokens if injection.new else 0)
-    services.metrics.replayed_tokens.inc(injection.replay.tokens)
+    if injection.new is not None:
+        services.metrics.injected_tokens.inc(injection.new.tokens)
+    if injection.replay.entries:
+        services.metrics.replayed_tokens.inc(injection.replay.tokens)
     injection.receipt = _receipt(question, memory, injection, selection, lease, dropped=bool(betas))
     return Prompt(body, betas, receipt(injection.receipt))
 

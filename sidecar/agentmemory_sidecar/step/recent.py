@@ -13,7 +13,7 @@ from agentmemory_sidecar.memory.item import Item
 from agentmemory_sidecar.memory.ledger import Entry
 from agentmemory_sidecar.stores.protocols import Conversation, Versions
 
-MOST = 128
+MOST = 80
 """Conversations that are kept."""
 LONGEST = 65_536
 """Bytes of an item (packed) beyond which it is not kept."""

@@ -1,6 +1,7 @@
 """The hot tier in Redis, Valkey or Redis Cluster: lock, hot copy and ledger cache, one script for each operation."""
 
 import asyncio
+import contextlib
 import functools
 import hashlib
 import importlib.resources
@@ -43,7 +44,8 @@ from agentmemory_sidecar.tasks import Tasks
 
 STORE = "redis"
 MOST_NOTES = 100
-ACKNOWLEDGE_EVERY_S = 0.05
+ACKNOWLEDGE_EVERY_S = 0.25
+"""How often acknowledgements are written. One that the conversation's next step has overtaken never is."""
 RENEWAL_SLACK_MS = 5_000
 
 DAY_MS = 24 * 3600 * 1000
@@ -102,7 +104,7 @@ def script(name: str) -> Script:
     return Script(hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest(), source)
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=512)
 def keys(conversation: Conversation) -> tuple[bytes, ...]:
     """A conversation's keys, in the order the scripts know them: lock, hot, ledger, ack, notes, mark."""
     tag = f"{quote(conversation.tenant, safe='')}/{quote(conversation.session, safe='')}"
@@ -166,7 +168,8 @@ class RedisHotStore:
         )
         if len(reply) == 2:
             return Busy(reply[0].decode(), max(reply[1], 0))
-        return _begun(reply)
+        waiting = self._acknowledged.get(keys(conversation)[3])
+        return _begun(reply, waiting[0] if waiting else "")
 
     async def peek(self, conversation: Conversation, *, compaction: bool = False) -> Begun:
         return _begun(await self._run("peek", keys(conversation), MARK_TTL_MS if compaction else ""))
@@ -184,6 +187,7 @@ class RedisHotStore:
         reserve: str = "",
         noted: int = 0,
     ) -> bool:
+        self._acknowledged.pop(keys(conversation)[3], None)  # of the step before: nobody asks for it any more
         added = [part for pair in entries.items() for part in pair]
         versions = copy.versions
         done: int = await self._run(
@@ -233,11 +237,13 @@ class RedisHotStore:
         await asyncio.sleep(ACKNOWLEDGE_EVERY_S)
         self._flushing = False
         acknowledged, self._acknowledged = self._acknowledged, {}
-        # Each is written to the connection before the first reply is awaited, so they travel together.
-        await asyncio.gather(
-            *(self._call(key, ("SET", key, step, "PX", ttl_ms)) for key, (step, ttl_ms) in acknowledged.items()),
-            return_exceptions=True,
-        )
+        for key, (step, ttl_ms) in acknowledged.items():
+            # All are written before any is answered, so that they travel together; what fails was a best effort.
+            command = ("SET", key, step, "PX", ttl_ms)
+            link = self._routes.ready(key)
+            if link is None or link.ask(command) is None:
+                with contextlib.suppress(StoreUnavailable):
+                    await self._call(key, command)
 
     async def close(self) -> None:
         if self._acknowledged:
@@ -344,13 +350,13 @@ class _Attempt:
         return reply
 
 
-def _begun(reply: list[Any]) -> Begun:
+def _begun(reply: list[Any], acknowledged_here: str = "") -> Begun:
     took_over, copy, ledger, notes, acknowledged, marked, same = reply
     return Begun(
         copy=HotCopy(Versions(int(copy[0]), int(copy[1])), copy[3], int(copy[2])) if copy else None,
         ledger={ledger[i].decode(): ledger[i + 1] for i in range(0, len(ledger), 2)},
         notes=notes,
-        acknowledged=acknowledged.decode() if acknowledged else "",
+        acknowledged=acknowledged_here or (acknowledged.decode() if acknowledged else ""),
         compacted=bool(marked),
         took_over=bool(took_over),
         same=bool(same),

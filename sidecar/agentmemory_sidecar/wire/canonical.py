@@ -95,13 +95,24 @@ class Chain:
 
 def block_digests(role: str, content: Any) -> tuple[bytes, ...]:
     """The digest of each block of a message, in its role; empty for a blank block, which is not compared."""
-    return tuple(
-        b"" if is_blank(block) else hashlib.blake2b(_encode([role, canonical(block)]), digest_size=20).digest()
-        for block in blocks(content)
-    )
+    return tuple([_block_digest(role, block) for block in blocks(content)])
 
 
-@lru_cache(maxsize=4_096)
+def _block_digest(role: str, block: Any) -> bytes:
+    if type(block) is dict and len(block) == 2 and block.get("type") == "text" and type(block.get("text")) is str:
+        # Most blocks are just text: what ``canonical`` would make of it, without its questions.
+        text = block["text"].strip()
+        if not text:
+            return b""
+        plain: Any = {"type": "text", "text": text}
+    elif is_blank(block):
+        return b""
+    else:
+        plain = canonical(block)
+    return hashlib.blake2b(_encode([role, plain]), digest_size=20).digest()
+
+
+@lru_cache(maxsize=1_024)
 def extend(mark: str, digests: tuple[bytes, ...]) -> tuple[str, ...]:
     """The marks behind each block of one message that follows ``mark``. Remembered: a conversation comes whole each time."""
     row: list[str] = []

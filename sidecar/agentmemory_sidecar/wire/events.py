@@ -13,6 +13,9 @@ import msgspec
 _decode = msgspec.json.Decoder().decode
 _BLANK_LINE = re.compile(rb"\n\n|\r\n\r\n")
 
+_DELTA = b'event: content_block_delta\ndata: {"type":"content_block_delta",'
+_DELTA_DATA = _DELTA.index(b"{")
+
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 
 
@@ -109,9 +112,16 @@ class Accumulator:
     error: dict[str, Any] | None = None
     faithful: bool = True
     _blocks: dict[int, _Block] = field(default_factory=dict)
+    _deltas: list[bytes] = field(default_factory=list)
+    """Data of deltas that were passed on and not read yet: nothing depends on them before their block ends."""
 
     def read(self, frame: bytes) -> str:
         """Take one frame in; returns its event type, empty for a comment or something that is not ours to read."""
+        if frame.startswith(_DELTA) and frame.count(b"\n") == 3:
+            self._deltas.append(frame[_DELTA_DATA:-2])
+            return "content_block_delta"
+        if self._deltas:
+            self._read_deltas()
         data = data_of(frame)
         if not data:
             return ""
@@ -146,12 +156,31 @@ class Accumulator:
                 self.faithful = False
         return kind
 
+    def _read_deltas(self) -> None:
+        """Read those that wait, all in one go."""
+        waiting, self._deltas = self._deltas, []
+        try:
+            events = _decode(b"[" + b",".join(waiting) + b"]")
+        except msgspec.DecodeError:
+            events = None
+        if isinstance(events, list) and len(events) == len(waiting):
+            for event in events:
+                self._delta(event)
+            return
+        for data in waiting:
+            try:
+                self._delta(_decode(data))
+            except msgspec.DecodeError:
+                self.faithful = False
+
     @property
     def complete(self) -> bool:
         """A success as the API defines it: a stop reason, ``message_stop``, no error."""
         return self.stopped and self.error is None and bool(self.message and self.message.get("stop_reason"))
 
     def reply(self) -> Reply:
+        if self._deltas:
+            self._read_deltas()
         message = dict(self.message or {})
         message["content"] = [self._blocks[index].value for index in sorted(self._blocks)]
         return Reply(message, self.faithful)
@@ -170,7 +199,8 @@ class Accumulator:
             return
         match delta.get("type"):
             case "text_delta":
-                block.text.append(str(delta.get("text", "")))
+                text = delta.get("text", "")
+                block.text.append(text if type(text) is str else str(text))
             case "input_json_delta":
                 block.json.append(str(delta.get("partial_json", "")))
             case "thinking_delta":

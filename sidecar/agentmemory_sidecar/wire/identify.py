@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -94,6 +95,7 @@ _MESSAGES = re.compile(r"^(?:/v1){0,2}/messages(/count_tokens)?/?$")
 _LEGACY_USER_ID = re.compile(r"_session_([0-9a-fA-F-]{8,64})$")
 
 
+@lru_cache(maxsize=256)
 def route(path: str) -> Route:
     """Read a raw request path (percent-encoded, without query).
 
@@ -209,7 +211,7 @@ def _first(headers: Mapping[str, str], names: Sequence[str]) -> str:
 
 def checked(value: str, what: str) -> str:
     """An id as it is, or a 400 that says why it cannot be one."""
-    if len(value) * 12 > MAX_ID and (size := len(quote(value, safe=""))) > MAX_ID:
+    if len(value) * (3 if value.isascii() else 12) > MAX_ID and (size := len(quote(value, safe=""))) > MAX_ID:
         raise ambiguous_session(f"The {what} has {size} bytes, percent-encoded; at most {MAX_ID} are allowed.")
     if not value.isprintable() and any(ord(character) < 32 or ord(character) == 127 for character in value):
         raise ambiguous_session(f"The {what} has control characters.")

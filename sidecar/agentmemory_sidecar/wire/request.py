@@ -93,7 +93,7 @@ class Sketches:
     they are recognised, not parsed. ``limit`` in bytes bounds what is kept; when it is full, all is forgotten.
     """
 
-    def __init__(self, limit: int = 2_000_000, longest: int = 32_768) -> None:
+    def __init__(self, limit: int = 700_000, longest: int = 32_768) -> None:
         self._limit, self._longest, self._size = limit, longest, 0
         self._known: dict[bytes, Sketch] = {}
 
@@ -117,6 +117,8 @@ def sketch(message: Any) -> Sketch:
     if not isinstance(message, dict):
         return Sketch("", block_digests("", [message]), thinking=False, only_results=False)
     who, content = role(message), message.get("content")
+    if type(content) is str:
+        return Sketch(who, block_digests(who, content), thinking=False, only_results=False)
     kinds = [str(block.get("type", "")) if isinstance(block, dict) else "" for block in blocks(content)]
     return Sketch(
         who,
@@ -315,7 +317,7 @@ def parse(body: bytes, before: MessagesRequest | None = None) -> MessagesRequest
 class Newest:
     """The newest request of each session, for the next to be read from where it ended. ``limit`` in bytes."""
 
-    def __init__(self, limit: int = 4_000_000, longest: int = 262_144) -> None:
+    def __init__(self, limit: int = 1_600_000, longest: int = 262_144) -> None:
         self._limit, self._longest, self._size = limit, longest, 0
         self._kept: OrderedDict[str, MessagesRequest] = OrderedDict()
 

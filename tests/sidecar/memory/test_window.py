@@ -82,6 +82,16 @@ def test_calls_are_found_again_by_their_ids():
     assert window[0].lines[1] == Line("tool_result", "[web_search_result T]", "web_search", "u1")
 
 
+def test_a_result_is_cut_at_once_and_a_call_with_the_end_of_its_turn():
+    use = {"type": "tool_use", "id": "u1", "name": "look", "input": {"at": "x" * 1000}}
+    window = step([], [user(text("Look."))], [use], ends=False)
+    assert called(window) == {"u1": ("look", {"at": "x" * 1000})}
+    result = {"type": "tool_result", "tool_use_id": "u1", "content": "y" * 1000}
+    window = step(window, [user(result)], [text("Done.")], starts=False)
+    assert [len(line.text) for line in window[0].lines] == [5, 301, 301, 5]
+    assert called(window) == {"u1": ("look", None)}
+
+
 def test_a_long_text_keeps_its_beginning_and_says_where_the_whole_lies():
     turn = Turn("t", 1, (Line("user", "x" * 5000), Line("assistant", "short")), True)
     stored = []

@@ -218,6 +218,35 @@ class HotConformance:
         assert await hot.commit(HERE, claim("1").token, HotCopy(Versions(1, 1), b"b", len(entries)), entries)
         assert await begun(hot, claim("2")) == Begun(HotCopy(Versions(1, 1), b"b", len(entries)), entries, [])
 
+    async def test_what_the_caller_wrote_itself_is_not_told_again(self, hot: HotStore) -> None:
+        writer = claim("1").token
+        await begun(hot, claim("1"))
+        assert await hot.commit(HERE, writer, HotCopy(Versions(1, 1), b"b", 2), {"k1": b"e1", "k2": b"e2"})
+        told = Begun(HotCopy(Versions(1, 1), b"b", 2), {"k1": b"e1", "k2": b"e2"})
+
+        def knows(step: str, token: str, entries: int) -> Claim:
+            return Claim(f"pod:{step}:r", "r", known=token, known_entries=entries)
+
+        assert await begun(hot, knows("2", writer, 2)) == Begun(HotCopy(Versions(1, 1), b"", 2), {}, same=True)
+        assert await hot.release(HERE, "pod:2:r", intact=True)
+        for wrong in (knows("3", "pod:another:r", 2), knows("3", writer, 1), claim("3")):
+            assert await begun(hot, wrong) == told
+            assert await hot.release(HERE, wrong.token, intact=True)
+        # An entry that somebody else has frozen since: all is told.
+        await begun(hot, claim("4"))
+        await hot.freeze(HERE, "k3", b"e3")
+        assert await hot.release(HERE, claim("4").token, intact=True)
+        assert (await begun(hot, knows("5", writer, 2))).ledger == {"k1": b"e1", "k2": b"e2", "k3": b"e3"}
+        assert await hot.release(HERE, "pod:5:r", intact=True)
+        # Dirty, or another's: nothing is the same.
+        await begun(hot, claim("6"))
+        assert await hot.release(HERE, claim("6").token, intact=False)
+        gone = await begun(hot, knows("7", writer, 3))
+        assert (gone.copy, gone.same, len(gone.ledger)) == (None, False, 3)
+        assert await hot.commit(HERE, "pod:7:r", HotCopy(Versions(1, 1), b"other", 3), {})
+        other = await begun(hot, knows("8", writer, 3))
+        assert (other.same, other.copy) == (False, HotCopy(Versions(1, 1), b"other", 3))
+
     async def test_an_entry_outlives_a_failed_step(self, hot: HotStore) -> None:
         await begun(hot, claim("1"))
         await hot.freeze(HERE, "k", b"e")
@@ -236,6 +265,11 @@ class HotConformance:
         await hot.note(HERE, b"later")
         assert await hot.commit(HERE, claim("2").token, COPY, {}, noted=99)
         assert (await hot.peek(HERE)).notes == [b"later"]
+
+    async def test_an_acknowledgement_is_known_before_it_is_written(self, hot: HotStore) -> None:
+        await committed(hot)
+        await hot.acknowledge(HERE, "committed", 60_000)
+        assert (await begun(hot, claim("2"))).acknowledged == "committed"
 
     async def test_a_late_release_still_leaves_its_note(self, hot: HotStore) -> None:
         assert not await hot.release(HERE, "pod:late:r", intact=True, note=b"late")

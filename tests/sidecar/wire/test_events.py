@@ -122,3 +122,28 @@ def test_a_tools_input_that_was_cut_is_not_told_again():
     assert copy.complete
     assert copy.reply().content == [{"type": "tool_use", "id": "t", "name": "n", "input": {}}]
     assert not copy.faithful
+
+
+def delta(index: int, text: str) -> bytes:
+    event = {"type": "content_block_delta", "index": index, "delta": {"type": "text_delta", "text": text}}
+    return b"event: content_block_delta\ndata: " + msgspec.json.encode(event) + b"\n\n"
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b'event: content_block_delta\ndata: {"type":"content_block_delta",\n\n',
+        b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0},{"x":1}\n\n',
+        b'event: content_block_delta\ndata: {"type":"content_block_delta","index":7,"delta":{}}\n\n',
+    ],
+)
+def test_a_broken_delta_spoils_none_of_those_beside_it(broken):
+    start = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
+    copy = read(
+        b'data: {"type":"message_start","message":{"id":"msg_1"}}\n\n'
+        b"data: " + msgspec.json.encode(start) + b"\n\n" + delta(0, "one ") + broken + delta(0, "two")
+        + b'data: {"type":"content_block_stop","index":0}\n\n'
+    )  # fmt: skip
+    reply = copy.reply()
+    assert reply.content == [{"type": "text", "text": "one two"}]
+    assert not reply.faithful

@@ -94,7 +94,7 @@ def words(text: str) -> list[str]:
     return found
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=8_192)
 def stem(word: str) -> str:
     """The word's base form, good enough for comparing: ``painting``, ``painted`` and ``paints`` are one."""
     if word in _NUMBERS:
@@ -123,7 +123,7 @@ def _tidy(root: str) -> str:
     return root
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=8_192)
 def _meant(word: str) -> str:
     """The stem of a word that means something; empty for another."""
     return stem(word) if (word not in STOP and len(word) > 1) or word.isdigit() else ""
