@@ -40,6 +40,10 @@ async def make(servers_directory: Path, tmp_path: Path, worker_id: str) -> Async
         each.close()
 
 
+SCRIPT = "redis.call('HSET', KEYS[1], 'f', ARGV[1]) redis.call('PEXPIRE', KEYS[1], 86400000) return 1"
+"""As sidecars write: a server reads it back from its file as a transaction."""
+
+
 class Writer:
     """Writes keys, and knows which were acknowledged."""
 
@@ -70,7 +74,7 @@ class Writer:
                 key = f"ledger:sess:{{t/s{number}}}"
                 number += 1
                 try:
-                    await client.set(key, "x" * 100)
+                    await client.eval(SCRIPT, 1, key, "x" * 100)
                 except (RedisError, RedisClusterException, OSError, AttributeError) as error:
                     # AttributeError: redis-py 8.1 has it where it describes a connection that it did not get.
                     self.failures.append(str(error))

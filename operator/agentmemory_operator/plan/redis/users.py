@@ -36,7 +36,9 @@ def definitions(passwords: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
 
     :param passwords: of each of ``USERS``: those that are valid, one or two.
     """
-    lines = ["default reset off"]
+    # Off and without a password, nobody can be this user. But a server reads its append-only file as this user, and would
+    # leave out every script's writes (they stand there as MULTI … EXEC) that the user may not make.
+    lines = ["default reset off ~* &* +@all"]
     for user in USERS:
         hashes = " ".join(f"#{hashed(password)}" for password in passwords[user])
         lines.append(f"{user} reset on {hashes} resetchannels {RULES[user]}")

@@ -40,7 +40,7 @@ def test_passwords_are_hashes_and_two_may_be_valid() -> None:
     text = acl_file(lines)
     assert "-one" not in text
     assert f"user sidecar on #{hashed('new')} #{hashed('old')} " in text
-    assert text.startswith("user default off\n")
+    assert text.startswith("user default off ~* &* +@all\n"), "off for everybody but the server reading its own file"
 
 
 def test_the_stamp_tells_one_set_of_users_from_another() -> None:
