@@ -153,6 +153,7 @@ class MessagesRequest:
     """What was put in where, by the ledger: offsets stay as long as all before them stays."""
     _chain: Chain | None = field(default=None, repr=False)
     _digests: tuple[str, str] | None = field(default=None, repr=False)
+    _last_user: int | None = field(default=None, repr=False)
     _decoded: dict[int, Any] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
@@ -233,6 +234,8 @@ class MessagesRequest:
 
     @property
     def continues_thread(self) -> bool:
+        if "thread" not in self.fields:
+            return False
         thread = self.thread
         return thread is not None and thread.kind == "continue"
 
@@ -251,10 +254,12 @@ class MessagesRequest:
     def last_user(self) -> int:
         """Index of the user message that this request asks about: the last message, or the one before a trailing
         system message; -1 when the request ends otherwise (a resumed ``pause_turn``, a prefill)."""
-        index = len(self) - 1
-        while index >= 0 and self.sketches[index].role == "system":
-            index -= 1
-        return index if index >= 0 and self.sketches[index].role == "user" else -1
+        if self._last_user is None:
+            index = len(self.sizes) - 1
+            while index >= 0 and self.sketches[index].role == "system":
+                index -= 1
+            self._last_user = index if index >= 0 and self.sketches[index].role == "user" else -1
+        return self._last_user
 
     @property
     def starts_turn(self) -> bool:

@@ -222,12 +222,12 @@ class HotConformance:
         writer = claim("1").token
         await begun(hot, claim("1"))
         assert await hot.commit(HERE, writer, HotCopy(Versions(1, 1), b"b", 2), {"k1": b"e1", "k2": b"e2"})
-        told = Begun(HotCopy(Versions(1, 1), b"b", 2), {"k1": b"e1", "k2": b"e2"})
+        told = Begun(HotCopy(Versions(1, 1), b"b", 2), {"k1": b"e1", "k2": b"e2"}, [])
 
         def knows(step: str, token: str, entries: int) -> Claim:
             return Claim(f"pod:{step}:r", "r", known=token, known_entries=entries)
 
-        assert await begun(hot, knows("2", writer, 2)) == Begun(HotCopy(Versions(1, 1), b"", 2), {}, same=True)
+        assert await begun(hot, knows("2", writer, 2)) == Begun(HotCopy(Versions(1, 1), b"", 2), {}, [], same=True)
         assert await hot.release(HERE, "pod:2:r", intact=True)
         for wrong in (knows("3", "pod:another:r", 2), knows("3", writer, 1), claim("3")):
             assert await begun(hot, wrong) == told

@@ -15,6 +15,8 @@ from agentmemory_sidecar.memory.filter.facts import RawFact, facts_of
 from agentmemory_sidecar.memory.filter.index import WEIGHTS, Index, Weights
 from agentmemory_sidecar.memory.tokens import estimate
 
+_encode = msgspec.json.Encoder().encode
+
 KEPT_FACTS = 10_000
 """Facts in the indexes that are kept, one for each version of a state that was asked lately."""
 LISTED = 50
@@ -75,7 +77,7 @@ class Lexical:
         return Selection(facts, tuple(budget.dropped[:LISTED]), tokens, prepared.state_tokens, budget.truncated)
 
     def _prepare(self, state: Mapping[str, Any], pinned: tuple[str, ...], never: tuple[str, ...]) -> _Prepared:
-        data = msgspec.json.encode(state)
+        data = _encode(state)
         key = (data, pinned, never)
         prepared = self._kept.get(key)
         if prepared is None:
