@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import secrets
 import signal
 import socket
 import threading
@@ -81,7 +82,8 @@ async def run(settings: Settings, probes: tuple[str, int], fault: Fault | None =
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     kube, health = Cluster.connect(), Health()
     server = serve(health, *probes)
-    identity = f"{os.environ.get('HOSTNAME') or socket.gethostname()}-{os.getpid()}"
+    # Of this process alone: one that is started anew in the same pod must wait as any other does.
+    identity = f"{os.environ.get('HOSTNAME') or socket.gethostname()}-{secrets.token_hex(4)}"
     election = Election(kube, settings.operator_namespace, LEASE_NAME, identity)
     try:
         async with asyncio.TaskGroup() as group:
