@@ -115,9 +115,14 @@ class Stand:
             return [key.decode() async for key in client.scan_iter(f"lock:sess:*{session}*")]
 
     async def acknowledged(self, session: str) -> None:
-        """Wait until the hot tier knows that a reply of this session arrived (a mark that is written a moment later)."""
+        """Wait until the hot tier knows that the session's last reply arrived (a mark that is written a moment later)."""
+        last = (await self.item(session)).last
+        assert last is not None
         async with self.redis() as client:
-            while not [key async for key in client.scan_iter(f"ack:sess:*{session}*")]:  # noqa: ASYNC110
+            while True:
+                keys = [key async for key in client.scan_iter(f"ack:sess:*{session}*")]
+                if keys and last.step.encode() in await client.mget(keys):
+                    return
                 await asyncio.sleep(0.01)
 
     async def forget_hot(self) -> None:
