@@ -191,19 +191,9 @@ class RedisHotStore:
         added = [part for pair in entries.items() for part in pair]
         versions = copy.versions
         done: int = await self._run(
-            "commit",
-            keys(conversation),
-            token,
-            versions.turn,
-            versions.version,
-            copy.entries,
-            copy.body,
-            self._hot_ttl_ms,
-            LEDGER_TTL_MS,
-            reserve,
-            noted,
-            *added,
-        )
+            "commit", keys(conversation), token, versions.turn, versions.version, copy.entries, copy.body,
+            self._hot_ttl_ms, LEDGER_TTL_MS, reserve, noted, *added,
+        )  # fmt: skip
         return done == 1
 
     async def release(self, conversation: Conversation, token: str, *, intact: bool, note: bytes = b"") -> bool:
