@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LITELLM := .venvs/litellm/.ready
 
-.PHONY: run test e2e lint bench format generated clean help
+.PHONY: run test e2e e2e-all lint bench format generated clean help
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -43,8 +43,11 @@ generated: $(READY) ## write generated files anew
 	$(BIN)/python -m agentmemory_operator.crd
 	$(BIN)/python -m agentmemory_operator.chart
 
-e2e: $(READY) ## drills on a kind cluster
-	@bash e2e/run
+e2e: $(READY) ## one drill a feature on a kind cluster (KEEP=1 keeps it)
+	@bash e2e/run $(ARGS)
+
+e2e-all: $(READY) ## every drill; goes on where it stopped (build/e2e/passed)
+	@ALL=1 KEEP=1 bash e2e/run $(ARGS)
 
 bench: $(READY) $(LITELLM) ## the sidecar beside a bare pass-through and LiteLLM's proxy (ARGS=--quick: without LiteLLM)
 	$(BIN)/python -m bench.proxy $(ARGS)

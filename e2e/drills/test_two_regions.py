@@ -23,6 +23,7 @@ QUESTION = "What is the code word of the launch?"
 async def agents() -> AsyncIterator[str]:
     await kubectl("create", "namespace", NAMESPACE)
     await kubectl("apply", "-f", "-", stdin=EXAMPLE.read_text())
+    await ready(NAMESPACE, NAME, timeout_s=400)
     for region in REGIONS:
         agent = deployment(NAMESPACE, f"agent-{region}", region)
         agent["spec"]["template"]["metadata"]["labels"] |= INJECT
@@ -33,12 +34,11 @@ async def agents() -> AsyncIterator[str]:
 
 
 async def test_everything_that_it_declares_is_made_and_serves_agents_in_both_regions(agents: str) -> None:
-    await ready(agents, NAME, timeout_s=400)
     for region in REGIONS:
         assert len(await redis_pods(agents, region)) == 6
         await rolled_out(agents, f"deployment/agent-{region}")
     table = await aws("us-west-2", "dynamodb", "describe_table", TableName="support-state")
-    assert {row["RegionName"] for row in table["Table"]["Replicas"]} >= {"us-east-1"} or table["Table"]["Replicas"]
+    assert "us-east-1" in {row["RegionName"] for row in table["Table"]["Replicas"]}
     for region in REGIONS:
         rules = await aws(region, "s3", "get_bucket_replication", Bucket=f"acme-support-{region}")
         assert rules["ReplicationConfiguration"]["Rules"]
@@ -55,7 +55,6 @@ async def test_everything_that_it_declares_is_made_and_serves_agents_in_both_reg
 
 
 async def test_drift_is_reported_and_repaired(agents: str) -> None:
-    await ready(agents, NAME, timeout_s=400)
     bucket = "acme-support-us-east-1"
     before = await aws("us-east-1", "s3", "get_bucket_policy", Bucket=bucket)
     await aws("us-east-1", "s3", "delete_bucket_policy", Bucket=bucket)
