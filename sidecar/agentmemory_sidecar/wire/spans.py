@@ -27,7 +27,7 @@ def split_object(text: bytes) -> dict[str, msgspec.Raw]:
     return _object.decode(text)
 
 
-def split_array(text: msgspec.Raw) -> list[msgspec.Raw]:
+def split_array(text: msgspec.Raw | bytes) -> list[msgspec.Raw]:
     """An array's elements as raw JSON. Raises msgspec.DecodeError or ValidationError."""
     return _array.decode(text)
 
