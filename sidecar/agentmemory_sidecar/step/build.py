@@ -4,6 +4,7 @@ Built again from a newer item when another writer was faster, so it takes everyt
 """
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +52,7 @@ class Place:
 
 def fresh_copy(item: Item) -> Item:
     """A copy whose lists may be replaced and appended to."""
-    return item.__copy__()
+    return copy(item)
 
 
 def add_record(
