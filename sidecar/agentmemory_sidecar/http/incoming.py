@@ -59,6 +59,9 @@ class Request:
 
     async def read(self, limit: int) -> bytes:
         """The whole body. Raises :class:`BodyTooLarge`, and ClientGone where the client leaves before its end."""
+        declared = self.lower.get("content-length", "")
+        if declared.isdecimal() and int(declared) > limit:
+            raise BodyTooLarge  # before it has come
         if not self.complete:
             pieces, size = [], 0
             async for chunk in self.chunks():

@@ -243,12 +243,13 @@ class AwsCalls(Generic[C]):
 
     def _work(self, job: Callable[[Call[C]], T], ends: float, abandoned: threading.Event) -> T:
         from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.parsers import ResponseParserError  # what answers is no AWS: a proxy's page, say
 
         call = None
         try:
             call = Call(self._ready(), self._store, ends, abandoned)
             return job(call)
-        except (BotoCoreError, ClientError) as error:
+        except (BotoCoreError, ClientError, ResponseParserError) as error:
             told = unavailable(error, self._store, self._hints)
             told.definite = told.definite and not (call and call.wrote)
             raise told from error
