@@ -22,6 +22,8 @@ HOP_HEADERS = frozenset({"host", "connection", "content-length", "accept-encodin
 _IDS = re.compile(
     r"\b(?:toolu|msg|req)_[A-Za-z0-9]+|\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b|\b[0-9a-f]{64}\b"
 )
+_REMINDER = re.compile(r"<system-reminder>.*?</system-reminder>\s*", re.DOTALL)
+"""What Claude Code puts before a question: the same for all agents."""
 _MEASURED = re.compile(r"\b(duration_ms|subagent_tokens): \d+")
 """What Claude Code tells the main agent of a subagent's cost."""
 
@@ -114,7 +116,7 @@ def _pairs(direct: Run, through: Run) -> dict[str, tuple[list[Mapping[str, Any]]
 
 def _last_texts(row: Mapping[str, Any]) -> str:
     users = [message for message in _messages(row) if message["role"] == "user"]
-    return " ".join(block.get("text", "") for block in _blocks(users[0])) if users else ""
+    return _REMINDER.sub("", " ".join(block.get("text", "") for block in _blocks(users[0]))) if users else ""
 
 
 def _request(

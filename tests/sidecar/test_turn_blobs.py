@@ -48,6 +48,7 @@ async def test_big_reply_and_big_state_value_are_linked_and_read_back(
     assert b"$blob" in item.state
     assert msgspec.json.decode(body)["active_mission"]["sub_tasks"] == [plan.strip()]
     # The lost reply is told again whole.
+    await stand.acknowledged(agent.session)
     await stand.forget_hot()
     again = await agent.send(messages=[{"role": "user", "content": "Write."}])
     assert (again.commit, again.content[1]["text"]) == ("repeated", essay)
