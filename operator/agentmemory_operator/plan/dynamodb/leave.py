@@ -74,9 +74,15 @@ def _remove(wanted: Wanted, ours: Mapping[str, Seen], made: set[str]) -> tuple[l
                 f"Table {wanted.table} has replicas in {listed(strangers)} that this resource did not make: {_WAY}",
             )
         return [DissolveStrong(wanted.table, home, tuple(sorted(table.replicas)), table.witness)], text
-    if doomed:
-        return [DeleteReplica(wanted.table, home, doomed[0], "the resource is deleted")], text
-    if table.replicas:
+    # One that is no replica of the home's is a table of its own: a replica that somebody parted from it.
+    apart = [region for region in doomed if region not in table.replicas]
+    for region in (home, *apart):
+        if gone := sorted(ours[region].replicas.keys() & set(doomed)):
+            return [DeleteReplica(wanted.table, region, gone[0], "the resource is deleted")], text
+    for region in apart:
+        if not ours[region].replicas:
+            return [DeleteTable(wanted.table, region)], text
+    if table.replicas or home not in made:
         return [], f"Table {wanted.table} has replicas in {listed(table.replicas)} that cannot be deleted now: {_WAY}"
     return [DeleteTable(wanted.table, home)], text
 
