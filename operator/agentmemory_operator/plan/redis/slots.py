@@ -52,11 +52,13 @@ def close(view: View) -> Decision | None:
 
 
 def _primary_for(view: View, ident: str) -> Pod | None:
-    """The primary that stands for a node now: itself, or who has taken its place."""
+    """The primary that stands for a node now: itself, or who has taken its place. Of a node that is gone with its volume
+    that is its shard's: the pod that has its name now is of the same shard."""
     pod = view.by_id.get(ident)
-    if pod is None or node(pod).is_primary:
-        return pod
-    return view.by_id.get(node(pod).me.primary)
+    if pod is None:
+        heir = next((pod for pod in view.pods if pod.name == view.name(ident)), None)
+        return view.primary(heir.shard) if heir is not None else None
+    return pod if node(pod).is_primary else view.by_id.get(node(pod).me.primary)
 
 
 def balance(view: View) -> Decision | None:

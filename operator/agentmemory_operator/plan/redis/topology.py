@@ -124,13 +124,15 @@ def _promised(view: View, pod: Pod) -> bool:
 
 
 def _forget(view: View) -> Decision | None:
-    """Strike ids that nobody has: never before elections are over, since a voter would be struck, and never while a
-    pod does not answer, since the id may be its."""
+    """Strike ids that nobody has: never before elections are over, since a voter would be struck, never while a pod does
+    not answer, since the id may be its, and never while slots are on their way there, since with the id a node forgets
+    that, and the keys that have gone ahead lie with the heir."""
     if not view.cluster.complete:
         return None
     actions: list[NodeAction] = []
     lost = 0
-    for ident in sorted(view.orphans):
+    awaited = {ident for pod in view.pods for ident in node(pod).migrating.values()}
+    for ident in sorted(view.orphans.keys() - awaited):
         followers = view.replicas(ident)
         for pod in followers:
             actions += _follow(view, pod, ident)

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from agentmemory_operator.conditions import Reason
@@ -85,6 +85,7 @@ def happen(model: Model, event: str, number: int) -> None:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(events=EVENTS, replicas=st.integers(0, 2))
+@example(events=[("sent", 1), ("lose", 4)], replicas=1)
 def test_converges_from_whatever_happened_and_loses_no_last_copy(events: list[tuple[str, int]], replicas: int) -> None:
     model = formed(replicas)
     for event, number in events:
