@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from agentmemory_operator.issuing import BACKDATE, builder, usage
 from agentmemory_operator.kube import MUTATING_WEBHOOKS, SECRET, Kube, Object
 from agentmemory_operator.names import APP, FIELD_MANAGER, GROUP, MANAGED_BY
 from agentmemory_operator.settings import Settings
@@ -33,8 +34,6 @@ RENEW_AT = 2 / 3
 """The share of its life after which an authority or a leaf is renewed."""
 SETTLE = timedelta(minutes=10)
 """How long an authority is published before it signs: API servers see a new caBundle in seconds."""
-BACKDATE = timedelta(minutes=5)
-"""How much earlier than now a certificate begins, for clocks that are behind."""
 CHECK_EVERY = timedelta(minutes=1)
 """How often the leader looks."""
 RETIRED_UNTIL = f"{GROUP}/retired-until"
@@ -141,13 +140,12 @@ def _begun(names: Sequence[str], now: datetime, retired: tuple[x509.Certificate,
 def _authority(now: datetime) -> Pair:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"agentmemory webhook authority {now:%Y-%m-%d}")])
-    builder = (
-        _builder(key, name, now, now + AUTHORITY_LIFE)
-        .issuer_name(name)
+    unsigned = (
+        builder(key, name, name, now, now + AUTHORITY_LIFE)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(signs=True), critical=True)
+        .add_extension(usage(signs=True), critical=True)
     )
-    return Pair(builder.sign(key, hashes.SHA256()), key)
+    return Pair(unsigned.sign(key, hashes.SHA256()), key)
 
 
 def _leaf(authority: Pair, names: Sequence[str], now: datetime) -> Pair:
@@ -156,37 +154,15 @@ def _leaf(authority: Pair, names: Sequence[str], now: datetime) -> Pair:
     identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key())
     # A common name has 64 characters at most; nobody reads it: the names are in the extension.
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
-    builder = (
-        _builder(key, subject, now, min(now + LEAF_LIFE, issuer.not_valid_after_utc))
-        .issuer_name(issuer.subject)
+    unsigned = (
+        builder(key, subject, issuer.subject, now, min(now + LEAF_LIFE, issuer.not_valid_after_utc))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(signs=False), critical=True)
+        .add_extension(usage(signs=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
         .add_extension(identifier, critical=False)
     )
-    return Pair(builder.sign(authority.key, hashes.SHA256()), key)
-
-
-def _builder(
-    key: ec.EllipticCurvePrivateKey, subject: x509.Name, begin: datetime, end: datetime
-) -> x509.CertificateBuilder:  # fmt: skip
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(begin - BACKDATE)
-        .not_valid_after(end)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-    )
-
-
-def _usage(*, signs: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not signs, key_cert_sign=signs, crl_sign=signs, content_commitment=False,
-        key_encipherment=False, data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
-    )  # fmt: skip
+    return Pair(unsigned.sign(authority.key, hashes.SHA256()), key)
 
 
 def _due(certificate: x509.Certificate, now: datetime) -> bool:

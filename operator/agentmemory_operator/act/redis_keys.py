@@ -1,6 +1,5 @@
 """Making passwords, authorities and certificates of a managed Redis."""
 
-import base64
 import datetime
 import secrets
 from collections.abc import Callable, Mapping
@@ -10,8 +9,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from agentmemory_operator import issuing
 from agentmemory_operator.kube import SECRET, Conflict, Kube
-from agentmemory_operator.plan.redis.region import encoded
 from agentmemory_operator.plan.redis.secrets import (
     AUTHORITIES,
     AUTHORITY_DAYS,
@@ -27,9 +26,7 @@ from agentmemory_operator.plan.redis.secrets import (
     RotatePasswords,
 )
 from agentmemory_operator.plan.redis.users import USERS
-
-_SKEW = datetime.timedelta(minutes=5)
-"""Clocks differ: what is issued now is valid since a little before."""
+from agentmemory_operator.secretdata import encoded, texts
 
 
 async def act(kube: Kube, action: KeysAction | IssueCertificate, now: float) -> None:
@@ -71,9 +68,8 @@ async def _change(kube: Kube, action: KeysAction, change: Callable[[dict[str, st
     live = await kube.get(SECRET, meta["namespace"], meta["name"])
     if live is None:
         return
-    data = {key: base64.b64decode(value).decode() for key, value in live["data"].items()}
     try:
-        await kube.replace({**live, "data": encoded(change(data))})
+        await kube.replace({**live, "data": encoded(change(texts(live)))})
     except Conflict:
         return
 
@@ -89,10 +85,9 @@ def authority(now: float) -> str:
     """A new authority: certificate and key, PEM. It may sign servers, and nothing below."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"agentmemory-redis-{secrets.token_hex(8)}")])
-    builder = _builder(name, name, key.public_key(), now, AUTHORITY_DAYS)
+    builder = issuing.builder(key, name, name, *_life(now, AUTHORITY_DAYS))
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    builder = builder.add_extension(_usage(sign=True), critical=True)
-    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    builder = builder.add_extension(issuing.usage(signs=True), critical=True)
     certificate = builder.sign(key, hashes.SHA256())
     return certificate.public_bytes(serialization.Encoding.PEM).decode() + _pem(key)
 
@@ -105,44 +100,25 @@ def issue(authorities: str, serial: str, hostnames: tuple[str, ...], now: float)
     signer, signing_key = _pairs(authorities)[serial]
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "agentmemory-redis")])
-    builder = _builder(subject, signer.subject, key.public_key(), now, LEAF_DAYS)
+    builder = issuing.builder(key, subject, signer.subject, *_life(now, LEAF_DAYS))
     alternatives = x509.SubjectAlternativeName([x509.DNSName(hostname) for hostname in hostnames])
     purposes = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
     identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(signing_key.public_key())
     for extension, critical in (
         (x509.BasicConstraints(ca=False, path_length=None), True),
-        (_usage(sign=False), True),
+        (issuing.usage(signs=False), True),
         (alternatives, False),
         (purposes, False),
         (identifier, False),
-        (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),
     ):
         builder = builder.add_extension(extension, critical=critical)
     certificate = builder.sign(signing_key, hashes.SHA256())
     return certificate.public_bytes(serialization.Encoding.PEM).decode(), _pem(key)
 
 
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: float, days: int
-) -> x509.CertificateBuilder:
+def _life(now: float, days: int) -> tuple[datetime.datetime, datetime.datetime]:
     begin = datetime.datetime.fromtimestamp(int(now), datetime.UTC)
-    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key)
-    builder = builder.serial_number(x509.random_serial_number())
-    return builder.not_valid_before(begin - _SKEW).not_valid_after(begin + datetime.timedelta(days=days))
-
-
-def _usage(*, sign: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not sign,
-        key_cert_sign=sign,
-        crl_sign=sign,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
+    return begin, begin + datetime.timedelta(days=days)
 
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> str:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from agentmemory_operator.pods import controller, workload
+
 LONGEST = 200
 """Bytes that a session id may have, percent-encoded; the sidecar refuses longer ones."""
 LONGEST_GENERATED_NAME = 63
@@ -119,7 +121,7 @@ def _value(field: Field, pod: Mapping[str, Any], namespace: str) -> tuple[str, s
         case "pod":
             return (name, "", 0) if name else ("", "metadata.name", LONGEST_GENERATED_NAME)
         case "workload":
-            return _workload(metadata, labels, name), "", 0
+            return _workload(metadata, name), "", 0
         case "ordinal":
             return _ordinal(metadata, labels, name), "", 0
     if not labels.get(field.key) and field.key not in SET_BY_KUBERNETES:
@@ -127,18 +129,10 @@ def _value(field: Field, pod: Mapping[str, Any], namespace: str) -> tuple[str, s
     return "", f"metadata.labels['{field.key}']", LONGEST_LABEL_VALUE
 
 
-def _owner(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
-    owners = metadata.get("ownerReferences") or ()
-    return next((owner for owner in owners if owner.get("controller")), {})
-
-
-def _workload(metadata: Mapping[str, Any], labels: Mapping[str, str], name: str) -> str:
-    owner = _owner(metadata)
-    found = str(owner.get("name") or name)
+def _workload(metadata: Mapping[str, Any], name: str) -> str:
+    found = workload(metadata)[1] or name
     if not found:
         raise TemplateError("uses {workload}, but the pod has no owner and no name: write the name itself")
-    if owner.get("kind") == "ReplicaSet" and (suffix := labels.get("pod-template-hash")):
-        return found.removesuffix(f"-{suffix}")
     return found
 
 
@@ -146,6 +140,6 @@ def _ordinal(metadata: Mapping[str, Any], labels: Mapping[str, str], name: str) 
     for label in INDEX_LABELS:
         if index := labels.get(label):
             return index
-    if _owner(metadata).get("kind") == "StatefulSet" and (match := re.search(r"-([0-9]+)$", name)):
+    if controller(metadata).get("kind") == "StatefulSet" and (match := re.search(r"-([0-9]+)$", name)):
         return match[1]
     raise TemplateError("uses {ordinal}, which only pods of a StatefulSet or of an indexed Job have: use {pod}")

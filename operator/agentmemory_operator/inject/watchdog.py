@@ -1,11 +1,12 @@
 """Pods that ask for the sidecar and run without it. They are reported, never deleted."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from agentmemory_operator.inject.patch import MIRROR, is_injected
 from agentmemory_operator.names import INJECT
+from agentmemory_operator.pods import workload
 
 _OVER = ("Succeeded", "Failed")
 
@@ -58,14 +59,10 @@ def _finding(pod: Mapping[str, Any]) -> Finding:
 
 def _command(metadata: Mapping[str, Any]) -> str:
     """What creates the pod again, by its owner as far as the pod alone tells it."""
-    namespace, labels = metadata["namespace"], metadata.get("labels") or {}
-    owners: Sequence[Mapping[str, Any]] = metadata.get("ownerReferences") or ()
-    owner = next((owner for owner in owners if owner.get("controller")), None)
-    if owner is None:
+    namespace = metadata["namespace"]
+    kind, name = workload(metadata)
+    if not kind:
         return f"kubectl -n {namespace} get pod {metadata['name']} -o yaml | kubectl replace --force -f -"
-    kind, name = owner["kind"], str(owner["name"])
-    if kind == "ReplicaSet" and (suffix := labels.get("pod-template-hash")):
-        return f"kubectl -n {namespace} rollout restart deployment/{name.removesuffix(f'-{suffix}')}"
-    if kind in ("StatefulSet", "DaemonSet"):
+    if kind in ("Deployment", "StatefulSet", "DaemonSet"):
         return f"kubectl -n {namespace} rollout restart {kind.lower()}/{name}"
     return f"kubectl -n {namespace} delete pod {metadata['name']}"

@@ -1,7 +1,6 @@
 """What there is of a managed Redis: Kubernetes objects, and what each pod's server says."""
 
 import asyncio
-import base64
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,6 +27,7 @@ from agentmemory_operator.plan.redis.region import FORMED, Seen
 from agentmemory_operator.plan.redis.secrets import AUTHORITIES, ROTATE, Keys
 from agentmemory_operator.plan.redis.users import OPERATOR, STAMP
 from agentmemory_operator.plan.redis.values import Cluster, Node, Peer, Pod
+from agentmemory_operator.secretdata import texts
 from agentmemory_operator.tiers import Subject
 
 LOOK: tuple[tuple[Any, ...], ...] = (
@@ -60,8 +60,8 @@ async def region(
     found = await objects(kube, place.namespace, place.selector)
     named = {row["metadata"]["name"]: row for row in found["Secret"]}
     keys, node_secret = named.get(place.keys_secret), named.get(place.node_secret)
-    data = _data(node_secret) if node_secret else None
-    known = _keys(_data(keys)) if keys else None
+    data = texts(node_secret) if node_secret else None
+    known = _keys(texts(keys)) if keys else None
     pods = [pod for row in found["Pod"] if (pod := pod_of(row, place)) is not None]
     if known is not None:
         access = Access(OPERATOR, known.passwords(OPERATOR), known.bundle(now))
@@ -85,10 +85,6 @@ async def region(
         rotate=_annotation(subject.manifest, ROTATE),
         now=now,
     )
-
-
-def _data(secret: Object) -> dict[str, str]:
-    return {key: base64.b64decode(value).decode() for key, value in (secret.get("data") or {}).items()}
 
 
 def _keys(data: Mapping[str, str]) -> Keys:

@@ -1,6 +1,5 @@
 """The values that a resource takes from Secrets."""
 
-import base64
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -8,6 +7,7 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from agentmemory_operator.kube import SECRET, Kube
+from agentmemory_operator.secretdata import decoded
 from agentmemory_sidecar.resource import AgentMemory, Unresolved, cloudnativepg
 from agentmemory_sidecar.resource.common import ValueFrom
 from agentmemory_sidecar.resource.state import ClusterRef
@@ -56,7 +56,7 @@ async def secret_data(kube: Kube, namespace: str, name: str) -> dict[str, bytes]
     found = await kube.get(SECRET, namespace, name)
     if found is None:
         return None
-    return {key: base64.b64decode(value) for key, value in (found.get("data") or {}).items()}
+    return decoded(found)
 
 
 def references(model: BaseModel) -> Iterator[ValueFrom]:

@@ -1,11 +1,11 @@
 """The Secrets with the sidecars' configuration."""
 
-import base64
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from agentmemory_operator import names
 from agentmemory_operator.plan.values import Apply, Manifest
+from agentmemory_operator.secretdata import encoded
 from agentmemory_sidecar.resource.mounted import Mounted
 
 APP = "agentmemory-config"
@@ -14,8 +14,7 @@ APP = "agentmemory-config"
 def secret(name: str, namespace: str, resource: str, data: Mapping[str, str]) -> Manifest:
     """A Secret of ours, whole. It has no owner: it must outlive the resource while agents still run."""
     metadata = {"name": name, "namespace": namespace, "labels": names.labels(resource, APP)}
-    encoded = {key: base64.b64encode(text.encode()).decode() for key, text in data.items()}
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "data": encoded}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "data": encoded(data)}
 
 
 def applied(wanted: Manifest, live: Mapping[str, Any] | None) -> tuple[Apply, ...]:

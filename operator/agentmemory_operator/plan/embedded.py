@@ -8,6 +8,7 @@ from pydantic import SecretStr
 
 from agentmemory_operator import names
 from agentmemory_operator.conditions import ConditionType, Reason
+from agentmemory_operator.plan import security
 from agentmemory_operator.plan.drift import differences
 from agentmemory_operator.plan.values import Action, Apply, Condition, Manifest, Plan, Provides, Remove
 from agentmemory_operator.settings import Settings
@@ -239,14 +240,7 @@ def _pod(
     pod: dict[str, Any] = {
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": 60,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": security.of_pod(USER),
         "containers": [
             {
                 "name": "stores",
@@ -259,11 +253,7 @@ def _pod(
                     {"name": "am-probes", "containerPort": 8378},
                 ],
                 "resources": {"requests": dict(requests), "limits": dict(limits)},
-                "securityContext": {
-                    "allowPrivilegeEscalation": False,
-                    "readOnlyRootFilesystem": True,
-                    "capabilities": {"drop": ["ALL"]},
-                },
+                "securityContext": security.of_container(),
                 "startupProbe": _probe("/readyz", periodSeconds=2, failureThreshold=90, timeoutSeconds=5),
                 "readinessProbe": _probe("/readyz", periodSeconds=5, timeoutSeconds=3),
                 "livenessProbe": _probe("/livez", periodSeconds=10, timeoutSeconds=5, failureThreshold=6),

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from agentmemory_operator import names
+from agentmemory_operator import names, pods
 from agentmemory_operator.conditions import ConditionType, Reason
 from agentmemory_operator.plan.values import Condition
 
@@ -12,9 +12,9 @@ SIDECAR = "agentmemory"
 _SHOWN = 5
 
 
-def restart(pods: Iterable[Mapping[str, Any]], image: str, secrets: frozenset[str]) -> Condition:
+def restart(running: Iterable[Mapping[str, Any]], image: str, secrets: frozenset[str]) -> Condition:
     """Say which pods that mount one of ``secrets`` run another image of the sidecar than ``image``."""
-    old = [pod for pod in pods if _mounts(pod, secrets) and _outdated(pod, image)]
+    old = [pod for pod in running if _mounts(pod, secrets) and _outdated(pod, image)]
     if not old:
         return Condition(ConditionType.RESTART_NEEDED, False, Reason.UP_TO_DATE)
     workloads = sorted({workload(pod) for pod in old})
@@ -37,11 +37,5 @@ def _outdated(pod: Mapping[str, Any], image: str) -> bool:
 
 def workload(pod: Mapping[str, Any]) -> str:
     """What to restart for a pod, as kubectl names it: its Deployment, StatefulSet, …, or the pod itself."""
-    metadata = pod["metadata"]
-    owner = next((row for row in metadata.get("ownerReferences", ()) if row.get("controller")), None)
-    if owner is None:
-        return f"pod/{metadata['name']}"
-    if owner["kind"] == "ReplicaSet":
-        template = metadata.get("labels", {}).get("pod-template-hash", "")
-        return f"deployment/{owner['name'].removesuffix(f'-{template}')}"
-    return f"{owner['kind'].lower()}/{owner['name']}"
+    kind, name = pods.workload(pod["metadata"])
+    return f"{kind.lower()}/{name}" if kind else f"pod/{pod['metadata']['name']}"

@@ -1,6 +1,5 @@
 """The embedded tiers: one StatefulSet of the laptop's own stores."""
 
-import base64
 import secrets
 
 from agentmemory_operator import names
@@ -9,6 +8,7 @@ from agentmemory_operator.kube import POD, SERVICE, STATEFUL_SET, VOLUME_CLAIM, 
 from agentmemory_operator.observe.secrets import secret_data
 from agentmemory_operator.plan import embedded
 from agentmemory_operator.plan.values import Action, Plan
+from agentmemory_operator.secretdata import encoded
 from agentmemory_operator.tiers import Subject
 
 
@@ -33,7 +33,7 @@ class EmbeddedTier:
         if not isinstance(action, embedded.MakePasswords):
             return await act_kube.act(self._kube, action)
         fields = (embedded.VALKEY_PASSWORD, embedded.POSTGRES_PASSWORD)
-        data = {key: base64.b64encode(secrets.token_urlsafe(24).encode()).decode() for key in fields}
+        data = encoded({key: secrets.token_urlsafe(24) for key in fields})
         try:
             await self._kube.create({**action.manifest, "type": "Opaque", "data": data})
         except Conflict:

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from agentmemory_operator import names
+from agentmemory_operator.plan import security
 from agentmemory_operator.plan.drift import quantity
 from agentmemory_operator.plan.values import Manifest
 from agentmemory_operator.settings import Settings
@@ -195,14 +196,7 @@ class Place:
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": GRACE_S,
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": USER,
-                "runAsGroup": USER,
-                "fsGroup": USER,
-                "fsGroupChangePolicy": "OnRootMismatch",
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
+            "securityContext": security.of_pod(USER),
             "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": self._apart(shard)}},
             "containers": [self._container()],
             "volumes": [
@@ -249,11 +243,7 @@ class Place:
                 {"name": "redis-bus", "containerPort": PORT + 10000},
             ],
             "resources": {"requests": requests} | ({"limits": limits} if limits else {}),
-            "securityContext": {
-                "allowPrivilegeEscalation": False,
-                "readOnlyRootFilesystem": True,
-                "capabilities": {"drop": ["ALL"]},
-            },
+            "securityContext": security.of_container(),
             # Probes are programs that a node has to start, so they are few, and patient: the operator asks the servers
             # itself, and a primary that hangs is replaced by its replica long before it would be killed here. A busy
             # machine must not lose its caches. Starting includes reading the append-only file, however long that takes.

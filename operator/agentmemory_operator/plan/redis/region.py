@@ -1,6 +1,5 @@
 """What one region's Redis Cluster needs: its secrets, its objects, its topology, its pods' age, in this order."""
 
-import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -18,6 +17,7 @@ from agentmemory_operator.plan.redis.users import SIDECAR, stamp
 from agentmemory_operator.plan.redis.values import Cluster, Decision, LoadCertificate, LoadUsers, Shape
 from agentmemory_operator.plan.redis.view import View, node
 from agentmemory_operator.plan.values import Action, Apply, Manifest, Provides, Remove
+from agentmemory_operator.secretdata import encoded
 from agentmemory_sidecar.resource.config import RedisHot, TlsConfig
 
 FORMED = f"{names.GROUP}/formed"
@@ -125,11 +125,6 @@ def _secrets(place: Place, seen: Seen) -> list[Action]:
         kept = {key: live[key] for key in ("tls.crt", "tls.key")}
         actions.append(Apply(manifest | {"data": encoded(derived | kept)}, ", ".join(different)))
     return actions
-
-
-def encoded(data: Mapping[str, str]) -> dict[str, str]:
-    """A Secret's data as Kubernetes has it."""
-    return {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
 
 
 def _mark_formed(place: Place) -> Action:
