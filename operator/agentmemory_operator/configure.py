@@ -142,14 +142,14 @@ async def _write(kube: Kube, subject: Subject, configs: Mapping[str, SidecarConf
     namespace, name = subject.namespace, config_name(subject)
     live = await kube.get(SECRET, namespace, name)
     mounted = Mounted(resource=subject.name, generation=subject.resource.metadata.generation, regions=dict(configs))
-    text = mounted.dumps()
-    wanted = config.secret(name, namespace, subject.name, {names.CONFIG_KEY: text})
+    files = mounted.files()
+    wanted = config.secret(name, namespace, subject.name, files)
     for action in config.applied(wanted, live):
         await effect(action, act(kube, action))
-    await _write_default(kube, namespace, {subject.name: text}, effect)
+    await _write_default(kube, namespace, {subject.name: files}, effect)
 
 
-async def _write_default(kube: Kube, namespace: str, contents: Mapping[str, str], effect: Effect) -> None:
+async def _write_default(kube: Kube, namespace: str, contents: Mapping[str, Mapping[str, str]], effect: Effect) -> None:
     """What pods mount that name no resource. ``contents`` has the configuration of the resource at hand."""
     known = [item["metadata"]["name"] for item in await kube.list(AGENTMEMORY, namespace) if not leaving(item)]
     if len(known) == 1 and known[0] not in contents:

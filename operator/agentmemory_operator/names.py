@@ -25,9 +25,6 @@ LONGEST_LABEL = 63
 LONGEST_STATEFULSET = 52
 """A StatefulSet's pods carry its name and a revision's hash in a label of 63 characters."""
 
-CONFIG_KEY = "v1.json"
-"""The key of a configuration Secret that holds format 1."""
-
 
 def shortened(name: str, longest: int) -> str:
     """``name`` itself if it fits, else its beginning and a hash of the whole: stable, and different for different names."""

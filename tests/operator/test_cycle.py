@@ -22,7 +22,7 @@ from agentmemory_operator.kube import (
     Object,
 )
 from agentmemory_operator.settings import Settings
-from agentmemory_sidecar.resource.mounted import Mounted
+from agentmemory_sidecar.resource.mounted import KEY, Mounted
 
 pytestmark = pytest.mark.cluster
 
@@ -123,7 +123,7 @@ async def test_a_sidecar_in_any_region_can_read_what_is_written(kube: Cluster, q
     for name in (names.config_secret("quick"), names.DEFAULT_CONFIG_SECRET):
         secret = await kube.get(SECRET, quick, name)
         assert secret
-        config = Mounted.loads(_decoded(secret, names.CONFIG_KEY)).choose("us-east-1")
+        config = Mounted.loads(_decoded(secret, KEY)).choose("us-east-1")
         assert config.tenant == quick
         assert config.key_master
         assert not config.embedded
@@ -140,7 +140,7 @@ async def test_two_resources_of_a_namespace_are_candidates(kube: Cluster, quick:
         await configured(kube, quick, name)
     secret = await kube.get(SECRET, quick, names.DEFAULT_CONFIG_SECRET)
     assert secret
-    assert Mounted.loads(_decoded(secret, names.CONFIG_KEY)).candidates == ("other", "quick")
+    assert Mounted.loads(_decoded(secret, KEY)).candidates == ("other", "quick")
 
 
 async def test_an_idle_operator_writes_nothing(kube: Cluster, quick: str) -> None:

@@ -27,12 +27,12 @@ def applied(wanted: Manifest, live: Mapping[str, Any] | None) -> tuple[Apply, ..
     return (Apply(wanted, "" if live is None else "configuration changed"),)
 
 
-def shared(namespace: str, contents: Mapping[str, str], known: Iterable[str]) -> Manifest:
+def shared(namespace: str, contents: Mapping[str, Mapping[str, str]], known: Iterable[str]) -> Manifest:
     """The Secret for pods that name no resource: the namespace's only resource's configuration, or the candidates.
 
-    ``contents`` has the configurations that are written, ``known`` the names of all resources of the namespace.
+    ``contents`` has the files of the configurations that are written, ``known`` the names of all resources of the namespace.
     """
     candidates = sorted(known)
     only = contents.get(candidates[0]) if len(candidates) == 1 else None
-    text = only if only is not None else Mounted(candidates=tuple(candidates)).dumps()
-    return secret(names.DEFAULT_CONFIG_SECRET, namespace, "", {names.CONFIG_KEY: text})
+    files = only if only is not None else Mounted(candidates=tuple(candidates)).files()
+    return secret(names.DEFAULT_CONFIG_SECRET, namespace, "", files)

@@ -1,50 +1,27 @@
 """What one sidecar in one region needs, in plain units: seconds as floats, sizes in bytes, texts as texts.
 
 Compiled from an AgentMemory by :func:`agentmemory_sidecar.resource.compile.compile_resource`; the operator ships it as
-JSON. Immutable. Secrets do not show in `repr` or in pydantic's dumps; only :meth:`SidecarConfig.dumps` writes them.
+JSON; `formats.py` has the rules by which it grows. Immutable. Secrets do not show in `repr` or in pydantic's dumps; only
+:meth:`SidecarConfig.dumps` writes them.
 """
 
 import base64
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    SecretStr,
-    SerializationInfo,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 
 from agentmemory_sidecar.resource.agentmemory import OnDisconnect
 from agentmemory_sidecar.resource.archive import LockMode
 from agentmemory_sidecar.resource.ephemeral import HotUnavailable
 from agentmemory_sidecar.resource.errors import ResourceError
+from agentmemory_sidecar.resource.formats import FORMAT, Config, Secret, Writing
 from agentmemory_sidecar.resource.prompt import OnFresh, Op, Role, Strategy, When
 from agentmemory_sidecar.resource.session import LockScope, OnConflict
 from agentmemory_sidecar.resource.state import Scope, StaleReads, StateUnavailable
 from agentmemory_sidecar.resource.yamltext import dotted
 
-FORMAT: Literal[1] = 1
-"""The version of this form; a sidecar refuses one that it does not know."""
 MASTER_BYTES = 32
-
-
-def _shown(value: SecretStr, info: SerializationInfo) -> str:
-    return value.get_secret_value() if info.context == "reveal" else str(value)
-
-
-Secret = Annotated[SecretStr, PlainSerializer(_shown)]
-
-
-class Config(BaseModel):
-    """The base of the configuration's models."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True)
 
 
 class TlsConfig(Config):
@@ -363,7 +340,7 @@ class SidecarConfig(Config):
 
     def dumps(self) -> str:
         """The JSON form **with its secrets**, for a mounted Secret; read again by :meth:`loads`."""
-        return self.model_dump_json(context="reveal")
+        return self.model_dump_json(context=Writing())
 
     @classmethod
     def loads(cls, text: str | bytes) -> Self:

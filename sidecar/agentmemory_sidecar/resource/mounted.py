@@ -9,12 +9,13 @@ from typing import Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from agentmemory_sidecar.resource.config import FORMAT, Config, SidecarConfig
+from agentmemory_sidecar.resource.config import SidecarConfig
 from agentmemory_sidecar.resource.errors import ResourceError
+from agentmemory_sidecar.resource.formats import FORMAT, WRITTEN, Config, Writing, key
 from agentmemory_sidecar.resource.yamltext import dotted
 
-KEY = "v1.json"
-"""The Secret's key that holds this format."""
+KEY = key(FORMAT)
+"""The Secret's key that a sidecar of this version reads."""
 LIMIT = 1 << 19
 """Bytes of the JSON text. A Secret holds 1 MiB, and during an upgrade of the operator it holds two formats."""
 LOCAL = "local"
@@ -40,9 +41,13 @@ class Mounted(Config):
     candidates: tuple[str, ...] = ()
     """Where no resource is chosen: the names of the namespace's AgentMemories."""
 
-    def dumps(self) -> str:
+    def files(self) -> dict[str, str]:
+        """What the Secret holds: the text of each format that is written, by key. Raises as :meth:`dumps`."""
+        return {key(version): self.dumps(version) for version in WRITTEN}
+
+    def dumps(self, version: int = FORMAT) -> str:
         """The JSON form **with its secrets**. Raises ResourceError for one that is too large for a Secret."""
-        text = self.model_dump_json(context="reveal")
+        text = self.model_dump_json(context=Writing(version))
         if (size := len(text.encode())) > LIMIT:
             raise ResourceError(
                 [
