@@ -81,10 +81,11 @@ async def run(settings: Settings, probes: tuple[str, int], fault: Fault | None =
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     kube, health = Cluster.connect(), Health()
+    own = Cluster.connect()  # of the Lease alone: its renewal must not wait behind what hundreds of resources ask
     server = serve(health, *probes)
     # Of this process alone: one that is started anew in the same pod must wait as any other does.
     identity = f"{os.environ.get('HOSTNAME') or socket.gethostname()}-{secrets.token_hex(4)}"
-    election = Election(kube, settings.operator_namespace, LEASE_NAME, identity)
+    election = Election(own, settings.operator_namespace, LEASE_NAME, identity)
     try:
         async with asyncio.TaskGroup() as group:
             ticking = group.create_task(_tick(health))
@@ -98,6 +99,7 @@ async def run(settings: Settings, probes: tuple[str, int], fault: Fault | None =
     finally:
         server.shutdown()
         await kube.close()
+        await own.close()
     return 0
 
 

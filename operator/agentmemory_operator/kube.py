@@ -133,8 +133,7 @@ class Kube(Protocol):
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
 _JSON_PATCH = "application/json-patch+json"
-_TIMEOUT = (5, 30)
-"""Seconds to connect, and to wait for an answer."""
+_CONNECT_S, _READ_S = 5.0, 30.0
 _PAGE = 500
 _THREADS = 8
 
@@ -241,7 +240,7 @@ class Cluster:
                 url,
                 body=None if body is None else json.dumps(body).encode(),
                 headers=headers,
-                timeout=urllib3.Timeout(*_TIMEOUT),
+                timeout=urllib3.Timeout(connect=_CONNECT_S, read=_READ_S),
                 retries=False,
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
