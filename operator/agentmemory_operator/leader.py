@@ -76,7 +76,7 @@ class Election:
                         return
                 renewed = self._clock()
             except (KubeError, KubeUnreachable, TimeoutError) as error:
-                log.warning("the Lease %s was not renewed: %s", self._name, error or "no answer in time")
+                log.warning("the Lease %s was not renewed: %s", self._name, str(error) or "no answer in time")
 
     async def release(self) -> None:
         """Let the next one begin at once."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import kopf
+from prometheus_client import Counter, Gauge
 
 from agentmemory_operator import names
 from agentmemory_operator.cycle import SOON_S, World, cycle, leave
@@ -17,6 +18,8 @@ log = logging.getLogger(__name__)
 
 TOGETHER = 8
 """How many resources are looked at at once: a restart with hundreds of them must not flood the API server."""
+LOOPS = Gauge("agentmemory_operator_resources", "Resources that this process attends to.")
+CYCLES = Counter("agentmemory_operator_cycles", "Looks at a resource, with all that followed from them.", ["outcome"])
 
 
 class Stopped(Protocol):
@@ -40,24 +43,28 @@ class Operating:
         """Look at a resource again and again, for as long as it is there."""
         key = self._sleepers.key(namespace, name)
         self._sleepers.begin(key)
+        LOOPS.inc()
         try:
             while not stopped:
                 wait_s = await self._look(namespace, name)
                 await self._sleepers.sleep(key, wait_s)
         finally:
+            LOOPS.dec()
             self._sleepers.end(key)
 
     async def _look(self, namespace: str, name: str) -> float:
         """One cycle. Whatever goes wrong in it is tried again a little later."""
+        outcome = "done"
         try:
             async with self._together:
                 wait_s = await cycle(self._world, namespace, name)
         except (KubeError, KubeUnreachable) as error:
             log.warning("%s/%s: %s", namespace, name, error)
-            wait_s = SOON_S
+            wait_s, outcome = SOON_S, "refused"
         except Exception:
             log.exception("%s/%s: a defect of ours ended this cycle", namespace, name)
-            wait_s = 3 * SOON_S
+            wait_s, outcome = 3 * SOON_S, "defect"
+        CYCLES.labels(outcome).inc()
         return wait_s * random.uniform(0.9, 1.1)  # noqa: S311
 
     async def let_go(self, namespace: str, name: str) -> None:

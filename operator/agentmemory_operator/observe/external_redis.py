@@ -30,8 +30,9 @@ async def look(access: ExternalRedis, values: SecretValues) -> Seen:
     if access.password is not None:
         password = access.password.get_secret_value()
     who = Access(access.username or "", (password,))
+    secured = any(url.startswith("rediss://") for url in access.urls or ())
     try:
-        context = _context(tls)
+        context = _context(tls) if secured else None  # which reads every authority of the system
     except (ssl.SSLError, ValueError) as error:
         return Seen(cluster=cluster, unresolved=f"spec.ephemeral.redis.external.tls cannot be used: {error}")
     name = (access.tls.server_name if access.tls else None) or ""
@@ -56,11 +57,10 @@ def _context(tls: Mapping[str, str]) -> ssl.SSLContext:
     return context
 
 
-async def _endpoint(url: str, who: Access, context: ssl.SSLContext, server_name: str) -> Endpoint:
+async def _endpoint(url: str, who: Access, context: ssl.SSLContext | None, server_name: str) -> Endpoint:
     parts = urlsplit(url)
     host = parts.hostname or ""
-    secured = parts.scheme == "rediss"
-    link = NodeLink(host, server_name or host, who, context if secured else None, parts.port or 6379)
+    link = NodeLink(host, server_name or host, who, context if parts.scheme == "rediss" else None, parts.port or 6379)
     try:
         (info,) = await link.ask(("INFO",), timeout_s=TIMEOUT_S)
         if isinstance(info, RedisError):
