@@ -42,9 +42,10 @@ class Operation(msgspec.Struct, frozen=True, omit_defaults=True):
     - ``remove``: the member goes, if it is there. Elements of lists do not: set the list.
     - ``append``: ``value`` is a list, its elements go behind those of the list there.
     - ``merge``: ``value`` is a JSON Merge Patch (RFC 7396) for what is there.
+    - ``union``: ``value`` is ``{"add": […], "drop": […]}``: elements that the list there shall have, and shall not.
     """
 
-    op: Literal["set", "remove", "append", "merge"]
+    op: Literal["set", "remove", "append", "merge", "union"]
     pointer: str
     value: Any = None
 
@@ -195,6 +196,11 @@ def same(a: Any, b: Any) -> bool:
     return isinstance(a, bool) == isinstance(b, bool) and bool(a == b)
 
 
+def among(value: Any, values: Iterable[Any]) -> bool:
+    """Whether a value is equal, as JSON, to one of these."""
+    return any(same(value, other) for other in values)
+
+
 def leaves(value: Any, pointer: str) -> Iterator[tuple[str, Any]]:
     """The leaves of a merge patch with their pointers; an empty object is a leaf."""
     if isinstance(value, dict) and value:
@@ -268,6 +274,8 @@ def _changed_value(node: Any, operation: Operation) -> Any:
         return operation.value
     if operation.op == "merge":
         return _merged(node, operation.value)
+    if operation.op == "union":
+        return _united(node, operation)
     if not isinstance(operation.value, list):
         raise PatchError(f"append of {_kind(operation.value)}", operation.pointer, "send a list of elements")
     if node is None or node is ptr.ABSENT:
@@ -275,6 +283,15 @@ def _changed_value(node: Any, operation: Operation) -> Any:
     if not isinstance(node, list):
         raise PatchError(f"append to {_kind(node)}", operation.pointer, "set a list there first")
     return [*node, *operation.value]
+
+
+def _united(node: Any, operation: Operation) -> list[Any]:
+    if node is not None and node is not ptr.ABSENT and not isinstance(node, list):
+        raise PatchError(f"union with {_kind(node)}", operation.pointer, "set a list there first")
+    there = node if isinstance(node, list) else []
+    add, drop = operation.value["add"], operation.value["drop"]
+    left = [value for value in there if not among(value, drop)]
+    return left + [value for value in add if not among(value, left)]
 
 
 def _merged(target: Any, patch: Any) -> Any:
