@@ -34,10 +34,10 @@ class Reason(StrEnum):
     WRITTEN = "Written"
     EXTERNAL = "External"
     MANAGED_ELSEWHERE = "ManagedElsewhere"
-    OBSERVE_ONLY = "ObserveOnly"
     SINGLE_REGION_STATE = "SingleRegionState"
     NO_DRIFT = "NoDrift"
     UP_TO_DATE = "UpToDate"
+    RETAINED = "Retained"
 
     # Under way
     PROGRESSING = "Progressing"
@@ -65,6 +65,6 @@ class Reason(StrEnum):
     FAILED = "Failed"
     REPAIRED = "Repaired"
     EMBEDDED = "Embedded"
+    OBSERVE_ONLY = "ObserveOnly"
     POD_TEMPLATE_CHANGED = "PodTemplateChanged"
-    RETAINED = "Retained"
     NOT_EMPTY = "NotEmpty"

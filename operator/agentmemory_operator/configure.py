@@ -162,7 +162,7 @@ async def _write_default(kube: Kube, namespace: str, contents: Mapping[str, Mapp
 async def unconfigure(kube: Kube, subject: Subject, effect: Effect) -> None:
     """The resource goes: its sidecars' configuration with it. The master key stays where the data stays."""
     gone = [config_name(subject)]
-    if subject.resource.spec.deletion_policy is DeletionPolicy.DELETE:
+    if subject.resource.spec.deletion_policy is DeletionPolicy.DELETE and not subject.observe_only:
         gone.append(names.keys_secret(subject.name))
     for name in gone:
         if (live := await kube.get(SECRET, subject.namespace, name)) is not None:

@@ -95,15 +95,6 @@ STATUS: dict[str, Any] = {
             "items": _REGION,
             "description": "What there is in each region.",
         },
-        "restartNeeded": {
-            "type": "object",
-            "description": "Pods that must be made anew to get what has changed; absent when there are none.",
-            "properties": {
-                "count": {"type": "integer", "minimum": 0, "description": "How many pods."},
-                "command": {"type": "string", "maxLength": 4096, "description": "What to run."},
-            },
-            **_FREE,
-        },
     },
     **_FREE,
 }

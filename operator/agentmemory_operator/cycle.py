@@ -12,12 +12,14 @@ from agentmemory_operator.conditions import ConditionType, Reason
 from agentmemory_operator.configure import Configured, configure, unconfigure
 from agentmemory_operator.kube import AGENTMEMORY, POD, Kube, KubeError, KubeUnreachable, Object
 from agentmemory_operator.observe.regions import held_regions, of_resource
+from agentmemory_operator.plan.observed import drift, observed
 from agentmemory_operator.plan.restart import restart
 from agentmemory_operator.plan.values import Action, Condition, Plan
 from agentmemory_operator.report import events, status
 from agentmemory_operator.settings import Settings
 from agentmemory_operator.tiers import Subject, Tier, TierFailed
 from agentmemory_sidecar.resource import ResourceError, parse
+from agentmemory_sidecar.resource.agentmemory import DeletionPolicy
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +66,8 @@ async def cycle(world: World, namespace: str, name: str) -> float:
     plans = await _tiers(world, subject)
     configured = await configure(world.kube, subject, plans, _effect(world, subject))
     conditions = [condition for plan in plans for condition in plan.conditions]
-    conditions += [*configured.conditions, _drift(plans), *_unheld(subject), await _restart(world, subject)]
+    drifted = drift([line for plan in plans for line in plan.drift], observe_only=subject.observe_only)
+    conditions += [*configured.conditions, drifted, *_unheld(subject), await _restart(world, subject)]
     await _report(world, manifest, conditions, _regions(subject, plans, configured))
     waits = [plan.again_s for plan in plans if plan.again_s is not None]
     return min([world.settings.resync.seconds, *waits, *([configured.again_s] if configured.again_s else [])])
@@ -87,7 +90,20 @@ async def leave(world: World, namespace: str, name: str) -> list[str]:
         await _report(world, manifest, (Condition(ConditionType.DELETING, True, Reason.WAITING, " ".join(lines)),), {})
         return lines
     await unconfigure(world.kube, subject, _effect(world, subject))
+    if subject.observe_only or subject.resource.spec.deletion_policy is DeletionPolicy.RETAIN:
+        await _tell_what_stays(world, subject)
     return []
+
+
+async def _tell_what_stays(world: World, subject: Subject) -> None:
+    policy = "managementPolicy is ObserveOnly" if subject.observe_only else "deletionPolicy is Retain"
+    note = (
+        f"{policy}: the stores stay with all that is in them, and so does Secret {names.keys_secret(subject.name)}, without "
+        "which nobody can read it. A resource of the same name in this namespace takes them back."
+    )
+    reason = Reason.RETAINED.value
+    said = events.event(subject.manifest, "Normal", reason, note, action="Delete", now=world.now())
+    await events.post(world.kube, said)
 
 
 async def _subject(world: World, manifest: Object) -> Subject:
@@ -113,7 +129,7 @@ async def _tier(world: World, entry: StoreTier, subject: Subject, *, leaving: bo
     try:
         plan = await (entry.tier.look_back(subject) if leaving else entry.tier.look(subject))
         if subject.observe_only:
-            return Plan((), plan.conditions, None if leaving else plan.again_s, plan.provides, plan.drift, plan.notes)
+            return replace(plan, actions=(), again_s=None) if leaving else observed(plan)
         for action in plan.actions:
             await effect(action, entry.tier.act(subject, action))
     except (KubeError, KubeUnreachable, TierFailed) as error:
@@ -151,13 +167,6 @@ class Effect:
 
 
 # --------------------------------------------------------------------------------------------------------------- report
-
-
-def _drift(plans: Sequence[Plan]) -> Condition:
-    lines = [line for plan in plans for line in plan.drift]
-    if lines:
-        return Condition(ConditionType.DRIFT_DETECTED, True, Reason.REPAIRED, "; ".join(lines))
-    return Condition(ConditionType.DRIFT_DETECTED, False, Reason.NO_DRIFT)
 
 
 async def _restart(world: World, subject: Subject) -> Condition:

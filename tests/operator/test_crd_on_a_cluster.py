@@ -69,7 +69,6 @@ def test_the_table_of_kubectl_shows_the_tiers(kubectl: Kubectl) -> None:
         "conditions": rows,
         "regions": [{"region": "local", "ready": True, "stores": "anything"}],
         "regionsReady": "1/1",
-        "restartNeeded": {"count": 2, "command": "kubectl rollout restart deployment/agent"},
     }
     patch = yaml.safe_dump({"status": status})
     kubectl.do("patch", "agentmemory", "test", "--subresource=status", "--type=merge", f"--patch={patch}")

@@ -216,6 +216,36 @@ async def test_leaving_keeps_what_must_stay(kube: Cluster, namespace: str, polic
     assert not {kind for kind, _ in await made(kube, namespace)} - {"Secret"}
 
 
+async def said(kube: Cluster, namespace: str, reason: str) -> list[str]:
+    return [item["note"] for item in await kube.list(EVENT, namespace) if item["reason"] == reason]
+
+
+@pytest.mark.parametrize(
+    ("spec", "kept"),
+    [
+        ({"deletionPolicy": "Retain"}, True),
+        ({"deletionPolicy": "Delete"}, False),
+        ({"deletionPolicy": "Delete", "managementPolicy": "ObserveOnly"}, True),
+    ],
+)
+async def test_a_deletion_tells_what_stays(kube: Cluster, namespace: str, spec: dict[str, str], kept: bool) -> None:
+    await kube.apply(resource(namespace, **spec))
+    await settle(kube, namespace)
+    while await leave(world(kube), namespace, "quick"):
+        pass
+    assert len(await said(kube, namespace, "Retained")) == kept
+
+
+async def test_an_operator_that_may_only_look_says_what_it_leaves_undone(kube: Cluster, namespace: str) -> None:
+    await kube.apply(resource(namespace, managementPolicy="ObserveOnly"))
+    assert await settle(kube, namespace) == []
+    found = await kube.get(AGENTMEMORY, namespace, "quick")
+    assert found
+    rows = {row["type"]: row for row in found["status"]["conditions"]}
+    assert (rows["StateReady"]["status"], rows["StateReady"]["reason"]) == ("False", "ObserveOnly")
+    assert f"apply StatefulSet {namespace}/quick-stores" in rows["StateReady"]["message"]
+
+
 async def test_a_resource_that_only_python_can_refuse_is_a_condition(kube: Cluster, namespace: str) -> None:
     await kube.apply(
         resource(namespace, state={"postgres": {"dsnFrom": {"secretKeyRef": {"name": "db", "key": "dsn"}}}})

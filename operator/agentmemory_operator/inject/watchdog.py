@@ -6,9 +6,7 @@ from typing import Any
 
 from agentmemory_operator.inject.patch import MIRROR, is_injected
 from agentmemory_operator.names import INJECT
-from agentmemory_operator.pods import workload
-
-_OVER = ("Succeeded", "Failed")
+from agentmemory_operator.pods import over, renewal
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,28 +39,16 @@ def _lacks(pod: Mapping[str, Any], injected_namespaces: frozenset[str]) -> bool:
     label = (metadata.get("labels") or {}).get(INJECT)
     cannot = spec.get("hostNetwork") or (spec.get("os") or {}).get("name") == "windows"
     asks = label == "true" or (label is None and metadata["namespace"] in injected_namespaces and not cannot)
-    over = metadata.get("deletionTimestamp") or (pod.get("status") or {}).get("phase") in _OVER
     mirror = MIRROR in (metadata.get("annotations") or {})
-    return bool(asks and not over and not mirror and not is_injected(pod))
+    return bool(asks and not over(pod) and not mirror and not is_injected(pod))
 
 
 def _finding(pod: Mapping[str, Any]) -> Finding:
     metadata = pod["metadata"]
     namespace, name = metadata["namespace"], metadata["name"]
-    command = _command(metadata)
+    command = renewal([metadata])
     message = (
         f"This pod asks for the sidecar and runs without it, so its agents have no memory: it was created while the "
         f"injection webhook was away, or was labelled after its creation. Have it created again: {command}"
     )
     return Finding(namespace, name, metadata.get("uid", ""), message, command)
-
-
-def _command(metadata: Mapping[str, Any]) -> str:
-    """What creates the pod again, by its owner as far as the pod alone tells it."""
-    namespace = metadata["namespace"]
-    kind, name = workload(metadata)
-    if not kind:
-        return f"kubectl -n {namespace} get pod {metadata['name']} -o yaml | kubectl replace --force -f -"
-    if kind in ("Deployment", "StatefulSet", "DaemonSet"):
-        return f"kubectl -n {namespace} rollout restart {kind.lower()}/{name}"
-    return f"kubectl -n {namespace} delete pod {metadata['name']}"

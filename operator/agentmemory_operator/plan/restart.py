@@ -3,24 +3,21 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from agentmemory_operator import names, pods
+from agentmemory_operator import names
 from agentmemory_operator.conditions import ConditionType, Reason
 from agentmemory_operator.plan.values import Condition
+from agentmemory_operator.pods import over, renewal
 
 SIDECAR = "agentmemory"
 """The injected container's name."""
-_SHOWN = 5
 
 
 def restart(running: Iterable[Mapping[str, Any]], image: str, secrets: frozenset[str]) -> Condition:
     """Say which pods that mount one of ``secrets`` run another image of the sidecar than ``image``."""
-    old = [pod for pod in running if _mounts(pod, secrets) and _outdated(pod, image)]
+    old = [pod for pod in running if _mounts(pod, secrets) and _outdated(pod, image) and not over(pod)]
     if not old:
         return Condition(ConditionType.RESTART_NEEDED, False, Reason.UP_TO_DATE)
-    workloads = sorted({workload(pod) for pod in old})
-    shown = " ".join(workloads[:_SHOWN]) + (" and others" if len(workloads) > _SHOWN else "")
-    namespace = old[0]["metadata"]["namespace"]
-    text = f"{len(old)} pods run another sidecar than {image}: kubectl -n {namespace} rollout restart {shown}"
+    text = f"{len(old)} pods run another sidecar than {image}: {renewal(pod['metadata'] for pod in old)}"
     return Condition(ConditionType.RESTART_NEEDED, True, Reason.POD_TEMPLATE_CHANGED, text)
 
 
@@ -33,9 +30,3 @@ def _outdated(pod: Mapping[str, Any], image: str) -> bool:
     chosen = pod["metadata"].get("annotations", {}).get(f"{names.GROUP}/image")
     containers = pod["spec"].get("initContainers") or ()
     return any(item["name"] == SIDECAR and item["image"] != (chosen or image) for item in containers)
-
-
-def workload(pod: Mapping[str, Any]) -> str:
-    """What to restart for a pod, as kubectl names it: its Deployment, StatefulSet, …, or the pod itself."""
-    kind, name = pods.workload(pod["metadata"])
-    return f"{kind.lower()}/{name}" if kind else f"pod/{pod['metadata']['name']}"

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from agentmemory_operator.plan.restart import restart, workload
+from agentmemory_operator.plan.restart import restart
 
 OURS = frozenset({"agentmemory-config-support"})
 
@@ -35,21 +35,9 @@ def test_pods_with_another_sidecar_are_counted_and_the_command_is_named() -> Non
         pod("current", "s:2"),
         pod("of another resource", "s:1", secret="agentmemory-config-other"),
         pod("chose its own", "s:1", **{"agentmemory.io/image": "s:1"}),
+        pod("has ended", "s:1") | {"status": {"phase": "Succeeded"}},
         {"metadata": {"name": "no sidecar", "namespace": "agents"}, "spec": {}},
     ],
 )
 def test_others_need_no_restart(other: dict[str, Any]) -> None:
     assert restart([other], "s:2", OURS).status is False
-
-
-@pytest.mark.parametrize(
-    ("owner", "named"),
-    [
-        ({"kind": "StatefulSet", "name": "db", "controller": True}, "statefulset/db"),
-        ({"kind": "ReplicaSet", "name": "chat-5f6", "controller": True}, "deployment/chat"),
-        ({"kind": "Something", "name": "x"}, "pod/p"),
-    ],
-)
-def test_what_to_restart_is_what_made_the_pod(owner: dict[str, Any], named: str) -> None:
-    metadata = {"name": "p", "labels": {"pod-template-hash": "5f6"}, "ownerReferences": [owner]}
-    assert workload({"metadata": metadata}) == named
