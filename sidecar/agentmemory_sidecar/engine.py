@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from agentmemory_sidecar.http.upstream import HttpUpstream
 from agentmemory_sidecar.memory.filter import make
 from agentmemory_sidecar.memory.rules import Rules
 from agentmemory_sidecar.metrics import Metrics
-from agentmemory_sidecar.resource.config import DynamoDbState, SidecarConfig
+from agentmemory_sidecar.resource.config import SidecarConfig
 from agentmemory_sidecar.step.patches import Patches
 from agentmemory_sidecar.step.renewals import Renewals
 from agentmemory_sidecar.step.services import Services
@@ -22,8 +21,6 @@ from agentmemory_sidecar.stores.opened import Stores, open_stores
 from agentmemory_sidecar.stores.protocols import StoreUnavailable
 from agentmemory_sidecar.tasks import Tasks
 from agentmemory_sidecar.wire.identify import IdentityRules
-
-log = logging.getLogger(__name__)
 
 SWEEP_S = 20.0
 """How often the outboxes of quiet conversations are looked through."""
@@ -96,7 +93,6 @@ class Engine:
             raise
 
     def _start(self, stores: Stores) -> None:
-        warn_of_regions(self.config)
         upstream = HttpUpstream(self.config.upstream)
         self._undo.push_async_callback(upstream.close)
         self.services = services = assemble(
@@ -141,17 +137,6 @@ class Engine:
             async with asyncio.timeout(DRAIN_ARCHIVE_S):
                 await self.services.archiver.drain()
         await self._undo.aclose()
-
-
-def warn_of_regions(config: SidecarConfig) -> None:
-    """Under an Eventual table each region writes an item of its own, and reads no other's."""
-    if len(config.regions) > 1 and isinstance(config.state, DynamoDbState) and not config.state.strong:
-        log.warning(
-            "regions are not merged yet: region %s reads and writes its own state alone, and sees nothing of %s; keep "
-            "each session in one region",
-            config.region,
-            ", ".join(region for region in config.regions if region != config.region),
-        )
 
 
 def key_store(config: SidecarConfig, stores: Stores) -> KeyStore:

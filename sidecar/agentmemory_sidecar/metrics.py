@@ -31,6 +31,7 @@ class Metrics:
         self.injected_tokens = counter("injected_tokens", "Estimated tokens newly put into prompts.")
         self.replayed_tokens = counter("replayed_tokens", "Estimated tokens repeated from the ledger.")
         self.conflicts = counter("state_conflicts", "Patches kept as conflicts.")
+        self.stale = counter("stale_reads", "Steps that went on with an older state than their session has seen.")
         self.seconds = Histogram(
             "agentmemory_step_seconds", "Time of a whole step.", registry=self.registry,
             buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600),

@@ -12,10 +12,10 @@ from agentmemory_sidecar.archive.reader import Record, RecordReader
 from agentmemory_sidecar.archive.record import Payload
 from agentmemory_sidecar.memory import links
 from agentmemory_sidecar.memory.admin_patch import from_json_patch, from_merge_patch
-from agentmemory_sidecar.memory.item import KEPT_STEPS, Item, Outgoing, unpack
+from agentmemory_sidecar.memory.item import KEPT_STEPS, Item, Outgoing
 from agentmemory_sidecar.memory.state import Patch, PatchError, apply, from_json
 from agentmemory_sidecar.memory.tokens import estimate
-from agentmemory_sidecar.step import build
+from agentmemory_sidecar.step import build, heads
 from agentmemory_sidecar.step.services import Services
 from agentmemory_sidecar.step.values import write_values
 from agentmemory_sidecar.stores.protocols import (
@@ -23,6 +23,7 @@ from agentmemory_sidecar.stores.protocols import (
     Conversation,
     ObjectStore,
     StaleWrite,
+    Stored,
     StoreUnavailable,
     Versions,
 )
@@ -61,6 +62,9 @@ class Sessions:
     def _conversation(self, session: str, agent: str = ROOT) -> Conversation:
         return Conversation(self._tenant, session, agent)
 
+    def _item(self, stored: Stored) -> Item:
+        return heads.whole(self._services.config, self._services.state.head, stored)
+
     async def page(self, subject: str, after: str, limit: int) -> dict[str, Any]:
         """Sessions with their subjects, a page at a time."""
         found = await self._services.state.sessions(self._tenant, subject=subject, after=after, limit=limit)
@@ -69,7 +73,7 @@ class Sessions:
 
     async def _row(self, session: str, subject: str) -> dict[str, Any]:
         stored = await self._services.state.read(self._conversation(session))
-        item = unpack(stored.body)
+        item = self._item(stored)
         return {
             "session": session,
             "subject": subject,
@@ -87,7 +91,7 @@ class Sessions:
         conversations = []
         for agent in agents:
             stored = await self._services.state.read(self._conversation(session, agent))
-            item = unpack(stored.body)
+            item = self._item(stored)
             conversations.append({
                 "agent": agent,
                 "steps": stored.versions.turn,
@@ -106,16 +110,16 @@ class Sessions:
                 "updated_at": item.updated_at,
             })  # fmt: skip
         stored = await self._services.state.read(self._conversation(session))
-        item = unpack(stored.body)
+        item = self._item(stored)
         state = from_json(item.state, region=self._services.config.region)
         return {"session": session, "subject": item.subject, "state": state, "conversations": conversations}
 
     async def state(self, session: str) -> SessionState:
         """The state object with its big values read back in. Raises NoSuchSession."""
         stored = await self._services.state.read(self._conversation(session))
-        if not stored.body:
+        if not stored.body and not stored.others:
             raise NoSuchSession(session)
-        item = unpack(stored.body)
+        item = self._item(stored)
         state = from_json(item.state, region=self._services.config.region)
         if names := links.keys(state):
             found = await self._blobs.read(self._conversation(session), item.subject, names)
@@ -131,7 +135,7 @@ class Sessions:
         patch_id = f"admin-{secrets.token_hex(8)}"
         for _ in range(TRIES):
             stored = await self._services.state.read(conversation)
-            item = unpack(stored.body)
+            item = self._item(stored)
             if patch_id in item.steps:
                 return SessionState(from_json(item.state, region=self._services.config.region), stored.versions.version)
             if expect is not None and stored.versions.version != expect:
@@ -158,10 +162,11 @@ class Sessions:
         subject = item.subject or f"session:{conversation.session}"
         key = await services.keys.key(self._tenant, subject)
         drafts = Drafts(self._tenant, key)
-        place = build.Place(conversation, config.region, key, services.now())
+        place = build.Place(conversation, services.writer, key, services.now(), services.state.head)
         new = Versions(read.turn, read.version + 1)
         if not build.set_state(item, state, config.blob_threshold_bytes, drafts):
             raise PatchError(f"a state of more than {build.STATE_LIMIT} bytes", "", "keep less, or in fewer words")
+        heads.record(config, place.head, item, build.linked_patch(patch, config.blob_threshold_bytes, drafts))
         if not item.subject:
             await services.state.index(self._tenant, subject, conversation.session)
         item.subject, item.updated_at, item.created_at = subject, place.now, item.created_at or place.now
@@ -185,9 +190,9 @@ class Sessions:
     async def history(self, session: str, agent: str = ROOT) -> AsyncIterator[Record]:
         """The records of one conversation, oldest first. Raises NoSuchSession."""
         stored = await self._services.state.read(self._conversation(session, agent))
-        if not stored.body:
+        if not stored.body and not stored.others:
             raise NoSuchSession(session)
-        async for record in self._reader.records(self._conversation(session, agent), unpack(stored.body)):
+        async for record in self._reader.records(self._conversation(session, agent), self._item(stored)):
             yield record
 
     async def export(self, session: str) -> AsyncIterator[tuple[str, Record]]:

@@ -11,7 +11,6 @@ the state; both stay in the clash until a person resolves it.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 
 import msgspec
 
@@ -30,6 +29,7 @@ from agentmemory_sidecar.memory.state import (
     to_json,
     touches,
 )
+from agentmemory_sidecar.resource.state import MergeStrategy
 
 Vector = dict[str, int]
 """How many patches of each region: sequences count from 1 without a gap."""
@@ -41,19 +41,9 @@ LONG_LOG = 32
 """Patches from which on a log is gone through for what later ones of the same region have made void."""
 
 
-class MergeStrategy(StrEnum):
-    """What becomes of values that two regions wrote at one place at once."""
-
-    KEEP_BOTH = "KeepBoth"
-    """The later in the order stands, and a conflict holds both."""
-    LATEST = "Latest"
-    """The later in the order stands, and the other one goes."""
-    UNION = "Union"
-    """Lists: what either added is there, what either took out is not."""
-
-
 Strategies = Mapping[str, MergeStrategy]
-"""By JSON pointer; the longest that covers a place holds for it, ``KEEP_BOTH`` elsewhere."""
+"""By JSON pointer; the longest that covers a place holds for it, ``KEEP_BOTH`` elsewhere. Under ``UNION`` a list that is
+set is logged as what it adds and takes out."""
 
 
 class Logged(msgspec.Struct, frozen=True, omit_defaults=True):

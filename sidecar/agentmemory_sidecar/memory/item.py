@@ -7,6 +7,7 @@ not write.
 
 import msgspec
 
+from agentmemory_sidecar.memory.heads import Clash, Head
 from agentmemory_sidecar.memory.ledger import Made
 from agentmemory_sidecar.memory.window import Turn
 
@@ -102,6 +103,15 @@ class Item(msgspec.Struct, omit_defaults=True):
     conflicts: list[Conflict] = []
     noted: list[str] = []
     """Failed and refused steps whose records were written and whose notes the hot tier may still hold."""
+    head: Head | None = None
+    """Where several regions write: this region's part of the state. Then ``state`` is what all parts make, and is filled in
+    on read like the four members below; none of these is stored."""
+    others: dict[str, Head] = {}
+    """The other regions' parts."""
+    elsewhere: list[tuple[str, LastStep | None]] = []
+    """Mark and last step of the other regions' items."""
+    clashes: tuple[Clash, ...] = ()
+    """What regions wrote at one place at once."""
 
     @property
     def pending(self) -> bool:
@@ -124,6 +134,8 @@ _decode = msgspec.msgpack.Decoder(Item).decode
 
 
 def pack(item: Item) -> bytes:
+    if item.head is not None:
+        item = msgspec.structs.replace(item, state=b"", others={}, elsewhere=[], clashes=())
     return _encode(item)
 
 

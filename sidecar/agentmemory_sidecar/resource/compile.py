@@ -122,6 +122,7 @@ class _Compiler:
             window=c.WindowConfig(turns=turns, hot_ttl_s=hot_ttl.seconds),
             state_ttl_s=spec.state.ttl.seconds if spec.state.ttl else None,
             scope=spec.state.scope,
+            merge=tuple(c.MergeRuleConfig(pointer=rule.pointer, strategy=rule.strategy) for rule in spec.state.merge),
             schema_version=spec.state.schema_.version if spec.state.schema_ else REFERENCE_SCHEMA,
             blob_threshold_bytes=spec.archive.blobs.threshold.bytes,
             identity=c.IdentityConfig(

@@ -18,7 +18,7 @@ from agentmemory_sidecar.resource.errors import ResourceError
 from agentmemory_sidecar.resource.formats import FORMAT, Config, Secret, Writing
 from agentmemory_sidecar.resource.prompt import OnFresh, Op, Role, Strategy, When
 from agentmemory_sidecar.resource.session import LockScope, OnConflict
-from agentmemory_sidecar.resource.state import Scope, StaleReads, StateUnavailable
+from agentmemory_sidecar.resource.state import MergeStrategy, Scope, StaleReads, StateUnavailable
 from agentmemory_sidecar.resource.yamltext import dotted
 
 MASTER_BYTES = 32
@@ -246,6 +246,15 @@ class RuleConfig(Config):
     """What each element of a list becomes; empty for itself."""
 
 
+class MergeRuleConfig(Config):
+    """How one place of the state is merged."""
+
+    pointer: str
+    """The place; what lies in it is merged alike."""
+    strategy: MergeStrategy
+    """What becomes of writes that meet there."""
+
+
 class ExtractionConfig(Config):
     """What of a conversation becomes state."""
 
@@ -308,6 +317,8 @@ class SidecarConfig(Config):
     """How long a session is kept after its last write (seconds); None for ever."""
     scope: Scope
     """Whom a state object belongs to."""
+    merge: tuple[MergeRuleConfig, ...] = ()
+    """What becomes of values that several regions wrote at one place at once."""
     schema_version: str
     """What `metadata.v` of a new state object says."""
     blob_threshold_bytes: int
@@ -332,6 +343,11 @@ class SidecarConfig(Config):
     """What a turn does without the state tier."""
     stale_reads: StaleReads
     """What a turn does when the state tier is known to be behind."""
+
+    @property
+    def many_heads(self) -> bool:
+        """Whether each region writes an item of its own, and a reader takes them together."""
+        return isinstance(self.state, DynamoDbState) and not self.state.strong
 
     @property
     def embedded(self) -> bool:

@@ -56,6 +56,14 @@ class StaleReads(StrEnum):
     SERVE = "Serve"
 
 
+class MergeStrategy(StrEnum):
+    """What becomes of values that two regions wrote at one place, neither having seen the other's."""
+
+    KEEP_BOTH = "KeepBoth"
+    LATEST = "Latest"
+    UNION = "Union"
+
+
 class Consistency(StrEnum):
     """A global table's consistency between regions."""
 
@@ -223,6 +231,16 @@ class Migration(Model):
     """Examples of what the patch does."""
 
 
+class MergeRule(Model):
+    """How one place of the state is merged."""
+
+    pointer: Pointer
+    """The place, as a JSON pointer; what lies in it is merged alike."""
+    strategy: MergeStrategy
+    """`KeepBoth`: the later write stands, and a conflict keeps both until somebody settles it. `Latest`: the later write
+    stands. `Union`, for lists: what either added is there, what either took out is not."""
+
+
 class State(Model):
     """The state tier: what is true. Without a store it is embedded."""
 
@@ -245,6 +263,9 @@ class State(Model):
     on_unavailable: StateUnavailable = StateUnavailable.REFUSE
     """With the state tier gone: `Refuse` answers 503 and forwards nothing that could not be saved; `PassThrough`
     forwards without memory and says so in the receipt and a metric."""
+    merge: Annotated[tuple[MergeRule, ...], Field(max_length=64)] = ()
+    """Where several regions write at once: what becomes of writes that meet. The longest pointer that covers a place
+    holds for it; without one, `KeepBoth`."""
     stale_reads: StaleReads = StaleReads.REFUSE
     """When the tier is known to be behind what a session has already seen: `Refuse` answers 503; `Serve` goes on with
     the older state and says how old in a header."""

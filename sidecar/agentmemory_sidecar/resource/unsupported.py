@@ -6,7 +6,7 @@ from agentmemory_sidecar.resource.agentmemory import AgentMemory, Spec
 from agentmemory_sidecar.resource.checks import Problem, per_region_models
 from agentmemory_sidecar.resource.common import Tls
 from agentmemory_sidecar.resource.prompt import Strategy
-from agentmemory_sidecar.resource.state import Scope, StaleReads
+from agentmemory_sidecar.resource.state import Scope
 
 SCHEMA_NAME = "agentmemory"
 """The SQL schema of our tables."""
@@ -55,8 +55,6 @@ def _state(spec: Spec) -> Iterator[tuple[tuple[str, ...], str]]:
         yield ("state", "schema"), "leave it out, and the state takes any form below /extracted_context"
     if spec.state.migrations:
         yield ("state", "migrations"), "leave it out"
-    if spec.state.stale_reads is not StaleReads.REFUSE:
-        yield ("state", "staleReads"), f"use {StaleReads.REFUSE}"
 
 
 def _prompt(spec: Spec) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -3,9 +3,10 @@ be what the conversation's is (a token count, a title, a compaction of the histo
 
 from collections.abc import AsyncIterator
 
-from agentmemory_sidecar.memory.item import Item, unpack
+from agentmemory_sidecar.memory.item import Item
 from agentmemory_sidecar.memory.ledger import Entry, Made, assemble, replayed
 from agentmemory_sidecar.memory.ledger import unpack as unpack_entry
+from agentmemory_sidecar.step import heads
 from agentmemory_sidecar.step.exchange import Client, Inbound, UpstreamFailed
 from agentmemory_sidecar.step.forward import broken
 from agentmemory_sidecar.step.question import Question
@@ -30,14 +31,17 @@ async def _ledger(services: Services, question: Question) -> tuple[dict[str, Ent
         begun = await services.hot.peek(question.conversation, compaction=question.identity.compaction)
         found |= begun.ledger
         if begun.copy is not None:
-            item, complete = unpack(begun.copy.body), True
+            known = heads.unpack_copy(services.config, services.state.head, begun.copy.body)
+            if known is not None:
+                item = heads.together(services.config, services.state.head, *known)
+                complete = True
     except StoreUnavailable:
         services.hot_health.failed()
     if not complete:
         try:
             stored = await services.state.read(question.conversation)
             found |= stored.ledger
-            item = unpack(stored.body)
+            item = heads.whole(services.config, services.state.head, stored)
         except StoreUnavailable:
             services.metrics.state_unavailable.inc()
     return {key: unpack_entry(data) for key, data in found.items()}, item.replies

@@ -23,7 +23,7 @@ from agentmemory_sidecar.memory.item import (
     OutgoingPatch,
     pack,
 )
-from agentmemory_sidecar.memory.state import empty, from_json, to_json
+from agentmemory_sidecar.memory.state import Patch, empty, from_json, to_json
 from agentmemory_sidecar.memory.window import Turn, shortened
 from agentmemory_sidecar.resource.config import SidecarConfig
 from agentmemory_sidecar.step.question import Question
@@ -44,6 +44,8 @@ class Place:
     region: str
     key: SubjectKey
     now: float
+    head: str = "main"
+    """Which of the conversation's items it is."""
 
     @property
     def tenant(self) -> str:
@@ -92,6 +94,15 @@ def add_notes(item: Item, place: Place, notes: Sequence[bytes], versions: Versio
 def linked(value: Any, threshold: int, drafts: Drafts) -> Any:
     """The value with what is too big in it replaced by links."""
     return links.extract(value, threshold, drafts.add)
+
+
+def linked_patch(patch: Patch, threshold: int, drafts: Drafts) -> Patch:
+    """The patch with links for what is too big in it, as the state has them."""
+    operations = tuple(
+        msgspec.structs.replace(operation, value=linked(operation.value, threshold, drafts))
+        for operation in patch.operations
+    )
+    return msgspec.structs.replace(patch, operations=operations)
 
 
 def linked_json(data: bytes, threshold: int, drafts: Drafts) -> msgspec.Raw:

@@ -9,13 +9,13 @@ import asyncio
 from dataclasses import dataclass
 
 from agentmemory_sidecar.archive.blobs import Drafts
-from agentmemory_sidecar.memory.item import Item, unpack
+from agentmemory_sidecar.memory.item import Item
 from agentmemory_sidecar.memory.ledger import pack as pack_entry
 from agentmemory_sidecar.memory.state import Patch, from_json
 from agentmemory_sidecar.memory.verdict import Verdict, verdict
 from agentmemory_sidecar.resource.session import LockScope
 from agentmemory_sidecar.resource.state import StateUnavailable
-from agentmemory_sidecar.step import build
+from agentmemory_sidecar.step import build, heads
 from agentmemory_sidecar.step.acknowledge import kept_alive
 from agentmemory_sidecar.step.admit import Lease
 from agentmemory_sidecar.step.compose import Finished, next_item, patch_of
@@ -27,7 +27,7 @@ from agentmemory_sidecar.step.question import Question, mark_in_thread
 from agentmemory_sidecar.step.recent import Recent
 from agentmemory_sidecar.step.services import Services
 from agentmemory_sidecar.step.values import write_values
-from agentmemory_sidecar.stores.protocols import ABSENT, HotCopy, StaleWrite, StoreUnavailable, Versions
+from agentmemory_sidecar.stores.protocols import ABSENT, HotCopy, OtherHead, StaleWrite, StoreUnavailable, Versions
 from agentmemory_sidecar.wire.errors import fenced, memory_unavailable
 from agentmemory_sidecar.wire.events import Reply
 
@@ -43,6 +43,8 @@ class Written:
     versions: Versions
     item: Item
     body: bytes
+    others: tuple[OtherHead, ...]
+    """The other regions' heads that it was made with."""
 
 
 async def commit(
@@ -99,16 +101,16 @@ async def _save(
     lease: Lease,
 ) -> Written:
     key = await services.keys.key(question.identity.tenant, memory.item.subject or question.identity.subject)
-    place = build.Place(question.conversation, services.config.region, key, services.now())
+    place = build.Place(question.conversation, services.writer, key, services.now(), services.state.head)
     drafts = Drafts(question.identity.tenant, key)
     patch = Patch.none(question.step)
     if decided.apply:
         patch = patch_of(services.extraction_rules, question, memory, reply)
     finished = Finished(question, memory, injection, reply, decided, patch, place, drafts)
-    base, versions = memory.item, memory.versions
+    base, versions, others = memory.item, memory.versions, memory.others
     pause = PAUSE_S
     for attempt in range(TRIES):
-        new = Versions(versions.turn + 1, versions.version + 1)
+        new = Versions(versions.turn + 1, versions.version + 1, versions.others)
         item = next_item(services.config, services.archiver.archived(question.conversation), finished, base, new)
         body = build.shrink(item, finished.spilled.append, drafts)
         try:
@@ -120,7 +122,7 @@ async def _save(
                 question.conversation, body, expect=versions, new=new, pending=item.pending,
                 token=lease.token if lease.degraded else "", ttl_s=services.state_ttl_s, entries=injection.unsaved,
             )  # fmt: skip
-            return Written(new, item, body)
+            return Written(new, item, body, others)
         except StaleWrite:
             pass
         except StoreUnavailable:
@@ -132,13 +134,13 @@ async def _save(
             stored = await services.state.read(question.conversation)
         except StoreUnavailable:
             continue
-        found = unpack(stored.body)
+        found = heads.whole(services.config, services.state.head, stored)
         if question.step in found.steps:
-            return Written(stored.versions, found, stored.body)
+            return Written(stored.versions, found, stored.body, stored.others)
         if stored.versions.turn != versions.turn:
             services.metrics.fenced.inc()
             raise fenced()
-        base, versions = found, stored.versions
+        base, versions, others = found, stored.versions, stored.others
     raise StoreUnavailable("state", "the item kept changing", definite=False)
 
 
@@ -159,7 +161,8 @@ async def _publish(
     reserve = ""
     if services.config.lock.scope is LockScope.TURN and not decided.ends:
         reserve = f"{written.item.mark} {mark_in_thread(written.item.replies[-1].id)}"
-    copy = HotCopy(written.versions, written.body, written.item.entries)
+    body = heads.pack_copy(services.config, services.state.head, written.body, written.others)
+    copy = HotCopy(written.versions, body, written.item.entries)
     try:
         done = await services.hot.commit(question.conversation, lease.token, copy, entries, reserve, len(memory.notes))
     except StoreUnavailable:
@@ -170,5 +173,5 @@ async def _publish(
     if done and ledger.keys() == memory.in_hot | entries.keys():
         unchanged = written.item.state == memory.item.state and question.is_root
         state = memory.state if unchanged else from_json(written.item.state, region=services.config.region)
-        recent = Recent(lease.token, written.versions, written.item, state, ledger)
+        recent = Recent(lease.token, written.versions, written.others, written.item, state, ledger)
         services.recents.keep(question.conversation, recent, len(written.body))

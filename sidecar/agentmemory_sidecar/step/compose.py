@@ -18,7 +18,7 @@ from agentmemory_sidecar.memory.state import Patch, encode_patch
 from agentmemory_sidecar.memory.verdict import Verdict
 from agentmemory_sidecar.memory.window import add_step, called
 from agentmemory_sidecar.resource.config import SidecarConfig
-from agentmemory_sidecar.step import build
+from agentmemory_sidecar.step import build, heads
 from agentmemory_sidecar.step.hydrate import Memory
 from agentmemory_sidecar.step.inject import Injection, begins
 from agentmemory_sidecar.step.question import Question
@@ -58,6 +58,9 @@ def next_item(config: SidecarConfig, archived: int, finished: Finished, base: It
     # One whose bytes wait in chunk items stays until the sweep has carried it and taken the chunks away.
     item.outbox = [record for record in item.outbox if record.seq > archived or not record.data]
     applied = _apply_patch(config, finished, base, item, versions, threshold)
+    if config.many_heads:
+        own = applied if question.is_root else Patch.none(question.step)
+        heads.record(config, place.head, item, build.linked_patch(own, threshold, drafts))
 
     before = base.mark
     start = first_new(request, before)

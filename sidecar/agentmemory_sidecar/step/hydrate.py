@@ -5,19 +5,30 @@ costs no time. It also tells, before anything is sent to Claude, whether the rep
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
-from agentmemory_sidecar.memory.item import Item, LastStep, UnknownFormat, unpack
+from agentmemory_sidecar.memory.item import Item, LastStep, UnknownFormat
 from agentmemory_sidecar.memory.ledger import Entry
 from agentmemory_sidecar.memory.ledger import unpack as unpack_entry
 from agentmemory_sidecar.memory.state import from_json, lay_over
-from agentmemory_sidecar.resource.state import StateUnavailable
+from agentmemory_sidecar.resource.state import StaleReads, StateUnavailable
+from agentmemory_sidecar.step import heads
 from agentmemory_sidecar.step.admit import Lease
 from agentmemory_sidecar.step.question import Question
+from agentmemory_sidecar.step.recent import Recent
 from agentmemory_sidecar.step.services import Services
-from agentmemory_sidecar.stores.protocols import ABSENT, Conversation, StoreUnavailable, Versions
+from agentmemory_sidecar.stores.protocols import (
+    ABSENT,
+    Begun,
+    Conversation,
+    OtherHead,
+    Stored,
+    StoreUnavailable,
+    Versions,
+)
 from agentmemory_sidecar.wire.errors import memory_stale, memory_unavailable
 
 REPEAT_S = 600.0
@@ -39,6 +50,8 @@ class Memory:
 
     item: Item
     versions: Versions
+    others: tuple[OtherHead, ...]
+    """The other regions' heads that the item was made with."""
     ledger: dict[str, Entry]
     tier: Tier
     state: dict[str, Any]
@@ -48,6 +61,8 @@ class Memory:
     acknowledged: str = ""
     compacted: bool = False
     notes: tuple[bytes, ...] = ()
+    stale_by: int = 0
+    """How many versions the state is older than what the session has seen, where the resource has that served."""
     remembers: bool = True
     """False when the state tier is away and the resource lets the agent go on without it."""
 
@@ -91,31 +106,81 @@ async def _own(services: Services, question: Question, lease: Lease) -> Memory:
         if lease.stored is None:
             raise StoreUnavailable("state", "not reached when the lock was taken", definite=True)
         stored = lease.stored
-        return _memory(services, stored.versions, stored.body, _entries(stored.ledger), Tier.STATE)
+        return _memory(services, question, stored, _entries(stored.ledger), Tier.STATE)
     assert lease.checked is not None
     versions = await lease.checked
     hot = dict(lease.recent.ledger) if begun.same and lease.recent is not None else _entries(begun.ledger)
-    current = begun.copy is not None and begun.copy.versions == versions
-    if current and begun.same and lease.recent is not None and lease.recent.versions == versions:
-        memory = Memory(lease.recent.item, versions, hot, Tier.HOT, lease.recent.state)
-    elif current and begun.copy is not None and not begun.same:
-        memory = _memory(services, versions, begun.copy.body, hot, Tier.HOT)
+    known = _known(services, lease, begun)
+    if known is not None and known.versions == versions and not heads.behind(known.versions, versions):
+        if known.recent is not None:
+            memory = _remembered(question, known.recent, hot)
+        else:
+            memory = _memory(services, question, known.stored, hot, Tier.HOT)
     else:
         stored = await services.state.read(question.conversation)
-        if begun.copy is not None and ABSENT.version < stored.versions.version < begun.copy.versions.version:
-            # A standby that took over, or a backup: what the session has seen since is not there. (No item at all is one
-            # that has expired.) ``staleReads`` knows no other answer yet.
-            raise memory_stale()
-        memory = _memory(services, stored.versions, stored.body, hot | _entries(stored.ledger), Tier.STATE)
+        if known is not None:
+            stored = _not_older(services, stored, known)
+        memory = _memory(services, question, stored, hot | _entries(stored.ledger), Tier.STATE)
+        memory.stale_by = known.stale_by if known is not None else 0
     memory.in_hot = set(hot)
     memory.acknowledged, memory.compacted, memory.notes = begun.acknowledged, begun.compacted, tuple(begun.notes)
     return memory
 
 
-def _memory(services: Services, versions: Versions, body: bytes, ledger: dict[str, Entry], tier: Tier) -> Memory:
-    item = unpack(body)
+@dataclass(slots=True)
+class _Known:
+    """What the hot tier, or this process, has of the conversation; current only if the state tier says so."""
+
+    versions: Versions
+    stored: Stored
+    recent: Recent | None = None
+    stale_by: int = 0
+    """How many versions the tier is behind, where that is served."""
+
+
+def _known(services: Services, lease: Lease, begun: Begun) -> _Known | None:
+    recent = lease.recent
+    if begun.copy is None:
+        return None
+    if begun.same:
+        if recent is None or recent.versions != begun.copy.versions:
+            return None
+        return _Known(recent.versions, Stored(recent.versions, b"", {}, recent.others), recent)
+    found = heads.unpack_copy(services.config, services.state.head, begun.copy.body)
+    if found is None:
+        return None
+    body, others = found
+    versions = replace(begun.copy.versions, others=heads.versions_of(others))
+    return _Known(versions, Stored(versions, body, {}, others))
+
+
+def _not_older(services: Services, stored: Stored, known: _Known) -> Stored:
+    """The read, with the heads of other regions that the session has seen newer: those are true wherever they come from.
+    Own writes that the tier does not have are another matter: it is a standby that took over, or a backup. (No item at all
+    is one that has expired.) Raises ApiError unless the resource wants the older state served."""
+    if ABSENT.version < stored.versions.version < known.versions.version:
+        if services.config.stale_reads is StaleReads.REFUSE:
+            raise memory_stale()
+        services.metrics.stale.inc()
+        known.stale_by = known.versions.version - stored.versions.version
+    others = heads.newest(stored.others, known.stored.others)
+    return replace(stored, versions=replace(stored.versions, others=heads.versions_of(others)), others=others)
+
+
+def _memory(services: Services, question: Question, stored: Stored, ledger: dict[str, Entry], tier: Tier) -> Memory:
+    item = heads.whole(services.config, services.state.head, stored)
+    heads.follow(item, question)
     state = from_json(item.state, region=services.config.region)
-    return Memory(item, versions, ledger, tier if body else Tier.EMPTY, state)
+    found = stored.body or stored.others
+    return Memory(item, stored.versions, stored.others, ledger, tier if found else Tier.EMPTY, state)
+
+
+def _remembered(question: Question, recent: Recent, ledger: dict[str, Entry]) -> Memory:
+    item = recent.item
+    if item.elsewhere:
+        item = copy(item)
+        heads.follow(item, question)
+    return Memory(item, recent.versions, recent.others, ledger, Tier.HOT, recent.state)
 
 
 def _entries(ledger: Mapping[str, bytes]) -> dict[str, Entry]:
@@ -128,7 +193,7 @@ def _without(services: Services, lease: Lease) -> Memory:
         ledger = dict(lease.recent.ledger)
     else:
         ledger = _entries(lease.begun.ledger if lease.begun else {})
-    return Memory(Item(), ABSENT, ledger, Tier.NONE, {}, in_hot=set(ledger), remembers=False)
+    return Memory(Item(), ABSENT, (), ledger, Tier.NONE, {}, in_hot=set(ledger), remembers=False)
 
 
 async def _session_state(services: Services, question: Question, own: Item) -> dict[str, Any]:
@@ -141,4 +206,4 @@ async def _session_state(services: Services, question: Question, own: Item) -> d
 async def current(services: Services, conversation: Conversation) -> tuple[Item, Versions]:
     """Another conversation's item as it stands in the state tier. Raises StoreUnavailable, UnknownFormat."""
     stored = await services.state.read(conversation)
-    return unpack(stored.body), stored.versions
+    return heads.whole(services.config, services.state.head, stored), stored.versions

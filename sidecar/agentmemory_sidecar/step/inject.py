@@ -89,9 +89,15 @@ def is_fresh(question: Question, memory: Memory, replay: Replay) -> bool:
 
 
 def plan(
-    config: SidecarConfig, question: Question, memory: Memory, injection: Injection, selection: Selection
+    config: SidecarConfig,
+    question: Question,
+    memory: Memory,
+    injection: Injection,
+    selection: Selection,
+    head: str = "",
 ) -> Entry | None:
-    """The entry for the first step of a turn, perhaps with nothing in it; None where none belongs."""
+    """The entry for the first step of a turn, perhaps with nothing in it; None where none belongs. ``head`` names the
+    region's, where another region may make an entry at the same place."""
     request = question.request
     here = request.last_user
     if here < 0 or not request.starts_turn or not memory.remembers or injection.stands_at(request):
@@ -105,7 +111,7 @@ def plan(
     packed = b",".join(msgspec.json.encode(message) for message in history)
     mark = request.chain.end(here)
     return Entry(
-        key=variant_key(mark, memory.ledger),
+        key=variant_key(mark, memory.ledger, head),
         mark=mark,
         ordinal=next_ordinal(memory.ledger),
         step=question.step,
@@ -122,15 +128,16 @@ async def inject(
 ) -> Prompt:
     """Freeze the new entry and build the body that goes to Claude. An entry that can be frozen nowhere is not sent."""
     injection.unsaved = _perhaps_only_hot(question.request, memory, injection.replay)
-    entry = plan(services.config, question, memory, injection, selection)
+    head = services.state.head if services.config.many_heads else ""
+    entry = plan(services.config, question, memory, injection, selection, head)
     if entry is not None and (entry.text or entry.history):
         injection.new = await _freeze(services, question, memory, injection, entry, lease)
     else:
         injection.nothing = entry
     body = assemble(question.request, injection.entries)
     betas: tuple[str, ...] = ()
-    if memory.tier is Tier.NONE and question.request.carries_thinking:
-        # The ledger may be incomplete. Thinking that no longer fits is better dropped than refused.
+    if question.request.carries_thinking and _may_lack_entries(services.config, question.request, memory):
+        # Thinking that no longer fits is better dropped than refused.
         body, betas = _drop_blocks(question.request, body), (DROP_BLOCK_BETA,)
         services.metrics.dropped_blocks.inc()
     if injection.new is not None:
@@ -139,6 +146,17 @@ async def inject(
         services.metrics.replayed_tokens.inc(injection.replay.tokens)
     injection.receipt = _receipt(question, memory, injection, selection, lease, dropped=bool(betas))
     return Prompt(body, betas, receipt(injection.receipt))
+
+
+def _may_lack_entries(config: SidecarConfig, request: MessagesRequest, memory: Memory) -> bool:
+    """Whether the client may have been answered with a prompt that is not known here: its state tier is away, or another
+    region answered last and its item, or entries that lie beside it, have not come over."""
+    if memory.tier is Tier.NONE:
+        return True
+    if not config.many_heads:
+        return False
+    newest = request.mark_of_last_assistant()
+    return memory.item.entries > len(memory.ledger) or all(reply.mark != newest for reply in memory.item.replies)
 
 
 def _perhaps_only_hot(request: MessagesRequest, memory: Memory, replay: Replay) -> dict[str, bytes]:
@@ -162,7 +180,10 @@ def _receipt(
     }
     flags = [name for name, on in (
         ("degraded", lease.degraded), ("fresh", bool(injection.new and injection.new.history)),
-        ("thinking-may-drop", dropped), ("not-remembered", not memory.remembers)) if on]  # fmt: skip
+        ("thinking-may-drop", dropped), ("not-remembered", not memory.remembers),
+        ("stale", bool(memory.stale_by))) if on]  # fmt: skip
+    if memory.stale_by:
+        said["stale-by"] = str(memory.stale_by)
     return said | ({"flags": ",".join(flags)} if flags else {})
 
 

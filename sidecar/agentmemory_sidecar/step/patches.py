@@ -10,7 +10,7 @@ from agentmemory_sidecar.memory.item import Conflict, Item, pack, unpack
 from agentmemory_sidecar.memory.state import PatchError, apply, decode_patch, to_json
 from agentmemory_sidecar.metrics import Metrics
 from agentmemory_sidecar.resource.config import SidecarConfig
-from agentmemory_sidecar.step import build
+from agentmemory_sidecar.step import build, heads
 from agentmemory_sidecar.stores.protocols import (
     ROOT,
     Conversation,
@@ -49,7 +49,7 @@ class Patches:
 
     async def _to(self, target: Conversation, source: Conversation, own: Item) -> None:
         stored = await self._state.read(target)
-        item = unpack(stored.body)
+        item = heads.whole(self._config, self._state.head, stored)
         mark = item.applied.get(source.agent, 0)
         due = [patch for patch in own.patches if patch.seq > mark]
         if not due:
@@ -57,8 +57,10 @@ class Patches:
         state = build.state_of(item, self._config, item.user)
         kept: list[Conflict] = []
         for patch in due:
+            decoded = decode_patch(patch.patch)
             try:
-                state = apply(state, decode_patch(patch.patch))
+                state = apply(state, decoded)
+                heads.record(self._config, self._state.head, item, decoded)
             except PatchError:
                 # It was made for a state that has become another: somebody has to look at it.
                 kept.append(Conflict(source.agent, stored.versions.version + 1, patch.patch))

@@ -11,7 +11,7 @@ from typing import Any
 
 from agentmemory_sidecar.memory.item import Item
 from agentmemory_sidecar.memory.ledger import Entry
-from agentmemory_sidecar.stores.protocols import Conversation, Versions
+from agentmemory_sidecar.stores.protocols import Conversation, OtherHead, Versions
 
 MOST = 80
 """Conversations that are kept."""
@@ -26,6 +26,8 @@ class Recent:
     token: str
     """The step's, which the hot copy bears."""
     versions: Versions
+    others: tuple[OtherHead, ...]
+    """The other regions' heads that the item was made with."""
     item: Item
     state: dict[str, Any]
     """The item's state object, decoded."""

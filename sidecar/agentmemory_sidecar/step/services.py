@@ -55,6 +55,11 @@ class Services:
     flights: set["Flight"] = field(default_factory=set)
     """Steps that run now."""
 
+    @property
+    def writer(self) -> str:
+        """Whose chain of records a write goes on: the head's, where there are several, for it goes with the item."""
+        return self.state.head if self.config.many_heads else self.config.region
+
 
 class Flight:
     """A step that runs. ``cancel`` stops it, unless it is being saved: then it ends by itself in a moment."""

@@ -27,9 +27,10 @@ from agentmemory_sidecar.stores.dynamodb_item import (
     pieces,
     stored,
     versions_of,
+    with_others,
 )
 from agentmemory_sidecar.stores.dynamodb_keys import DynamoKeyShelf
-from agentmemory_sidecar.stores.dynamodb_requests import Refused, Requests
+from agentmemory_sidecar.stores.dynamodb_requests import SLIM, VERSIONS, Refused, Requests
 from agentmemory_sidecar.stores.protocols import (
     ROOT,
     AlreadyWritten,
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 STORE = "dynamodb"
+ONE_HEAD = "main"
+"""The head of a table in which every endpoint writes the same items."""
 ATTEMPTS = 4
 """Tries of a lock whose item is made and deleted by others at the same moment."""
 AGENTS_PAGE = 25
@@ -60,7 +63,7 @@ AGENTS_PAGE = 25
 class DynamoStateStore:
     """:class:`~.protocols.StateStore` on a table made by :func:`agentmemory_sidecar.layout.dynamodb.table_definition`."""
 
-    def __init__(self, options: AwsOptions, table: str, *, head: str = "main") -> None:
+    def __init__(self, options: AwsOptions, table: str, *, head: str = ONE_HEAD) -> None:
         """``head`` is the options' region for an Eventual global table, ``main`` for any other table.
 
         Nothing is sent before the first call.
@@ -90,6 +93,8 @@ class DynamoStateStore:
 
     async def versions(self, conversation: Conversation) -> Versions:
         key = self._head(conversation)
+        if self.head != ONE_HEAD:
+            return await self._run(lambda table: self._all_versions(table, conversation))
 
         def job(table: Requests) -> Versions:
             return versions_of(table.get(key, "#turn, #version, #expires"), time.time())
@@ -101,6 +106,7 @@ class DynamoStateStore:
 
         def job(table: Requests) -> Stored:
             item: Item | None = None
+            others: dict[str, Item] = {}
             ledger: dict[str, bytes] = {}
             for row in table.query(key["pk"]["S"], *keys.item_range(conversation.agent)):
                 _, kind, name = keys.split(row["sk"]["S"])
@@ -108,7 +114,9 @@ class DynamoStateStore:
                     ledger[name] = row["entry"]["B"]
                 elif row["sk"] == key["sk"]:
                     item = row
-            return stored(item, ledger, time.time())
+                elif self.head != ONE_HEAD:
+                    others[name] = row
+            return stored(item, ledger, time.time(), others)
 
         return await self._run(job)
 
@@ -168,9 +176,15 @@ class DynamoStateStore:
         def job(table: Requests) -> Stored:
             item = take_lock(table, key, token, ttl_s)
             add_entries(table, conversation, entries or {})
-            rows = table.query(key["pk"]["S"], *keys.ledger_range(conversation.agent))
-            ledger = {keys.split(row["sk"]["S"])[2]: row["entry"]["B"] for row in rows}
-            return stored(item, ledger, time.time())
+            ledger: dict[str, bytes] = {}
+            others: dict[str, Item] = {}
+            for row in table.query(key["pk"]["S"], *self._beside(conversation)):
+                _, kind, name = keys.split(row["sk"]["S"])
+                if kind == "ledger":
+                    ledger[name] = row["entry"]["B"]
+                elif row["sk"] != key["sk"]:
+                    others[name] = row
+            return stored(item, ledger, time.time(), others)
 
         return await self._run(job)
 
@@ -211,7 +225,7 @@ class DynamoStateStore:
         pk = keys.partition(conversation.tenant, conversation.session)
 
         def job(table: Requests) -> None:
-            for row in list(table.query(pk, *keys.chunk_range(conversation.agent, name), slim=True)):
+            for row in list(table.query(pk, *keys.chunk_range(conversation.agent, name), only=SLIM)):
                 table.delete(row)
 
         await self._run(job)
@@ -252,7 +266,7 @@ class DynamoStateStore:
             sk = ""
             while True:
                 # From one agent's head to the next, past ledgers and chunks.
-                rows = list(table.query(pk, "!", "\x7f", since=sk, limit=AGENTS_PAGE, slim=True))
+                rows = list(table.query(pk, "!", "\x7f", since=sk, limit=AGENTS_PAGE, only=SLIM))
                 now = time.time()
                 for row in rows:
                     agent, kind, _ = keys.split(row["sk"]["S"])
@@ -283,6 +297,20 @@ class DynamoStateStore:
 
     async def close(self) -> None:
         await self._calls.close()
+
+    def _beside(self, conversation: Conversation) -> tuple[str, str]:
+        """The sort keys of what is read beside an item that is known: its ledger, and other heads where there are any."""
+        range_of = keys.ledger_range if self.head == ONE_HEAD else keys.item_range
+        return range_of(conversation.agent)
+
+    def _all_versions(self, table: Requests, conversation: Conversation) -> Versions:
+        pk, now = keys.partition(conversation.tenant, conversation.session), time.time()
+        rows = {
+            keys.split(row["sk"]["S"])[2]: row
+            for row in table.query(pk, *keys.head_range(conversation.agent), only=VERSIONS)
+        }
+        own = rows.pop(self.head, None)
+        return with_others(versions_of(own, now), rows, now)
 
     async def _run(self, job: Callable[[Requests], T]) -> T:
         return await self._calls.run(lambda call: job(Requests(call, self._table)))

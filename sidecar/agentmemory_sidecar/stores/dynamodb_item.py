@@ -1,10 +1,10 @@
 """A state item as DynamoDB holds it, and the conditional writes on it: values in, expressions out."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from agentmemory_sidecar.stores.protocols import ABSENT, Stored, Versions
+from agentmemory_sidecar.stores.protocols import ABSENT, OtherHead, Stored, Versions
 
 Item = Mapping[str, Any]
 """An item in DynamoDB's own notation: attribute name to ``{type: value}``."""
@@ -70,11 +70,24 @@ def matches(item: Item, expect: Versions, now: float) -> bool:
     return versions_of(item, now) == expect
 
 
-def stored(item: Item | None, ledger: Mapping[str, bytes], now: float) -> Stored:
-    """What a read answers."""
+def stored(
+    item: Item | None, ledger: Mapping[str, bytes], now: float, others: Mapping[str, Item] | None = None
+) -> Stored:
+    """What a read answers. ``others`` are other regions' items by head."""
     alive = item is not None and not expired(item, now)
     body = item["body"]["B"] if item is not None and alive and "body" in item else b""
-    return Stored(versions_of(item, now), body, ledger)
+    versions = with_others(versions_of(item, now), others or {}, now)
+    found = (OtherHead(name, version, (others or {})[name]["body"]["B"]) for name, version in versions.others)
+    return Stored(versions, body, ledger, tuple(found))
+
+
+def with_others(own: Versions, others: Mapping[str, Item], now: float) -> Versions:
+    """The versions with those of other regions' items; one that was only locked, or is past its expiry, is none."""
+    rows = ((name, others[name]) for name in sorted(others))
+    known = tuple(
+        (name, versions_of(row, now).version) for name, row in rows if "written" in row and not expired(row, now)
+    )
+    return replace(own, others=known) if known else own
 
 
 def commit_update(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 BATCH = 25
 """Keys of one BatchGetItem, which answers at most 16 MB, counting whole items of up to 400 KB."""
 SLIM = "pk, sk, #expires, #written"
+VERSIONS = "pk, sk, #turn, #version, #expires, #written"
 
 
 class Refused(Exception):
@@ -47,18 +48,18 @@ class Requests:
         return answer.get("Item")
 
     def query(
-        self, pk: str, low: str, high: str, *, since: str = "", limit: int | None = None, slim: bool = False
+        self, pk: str, low: str, high: str, *, since: str = "", limit: int | None = None, only: str = ""
     ) -> Iterator[Item]:
-        """The items of a partition from sort key ``low`` to ``high``, after ``since``; ``slim`` gives only keys,
-        expiry and whether it was ever written. A request for each page, the next one when the caller gets there."""
+        """The items of a partition from sort key ``low`` to ``high``, after ``since``; with ``only``, no more than
+        these attributes of them. A request for each page, the next one when the caller gets there."""
         arguments: dict[str, Any] = {
             "TableName": self._table,
             "KeyConditionExpression": "pk = :pk AND sk BETWEEN :low AND :high",
             "ExpressionAttributeValues": {":pk": {"S": pk}, ":low": {"S": low}, ":high": {"S": high}},
             "ConsistentRead": True,
         }
-        if slim:
-            arguments |= {"ProjectionExpression": SLIM, "ExpressionAttributeNames": names(SLIM)}
+        if only:
+            arguments |= {"ProjectionExpression": only, "ExpressionAttributeNames": names(only)}
         if since:
             arguments["ExclusiveStartKey"] = {"pk": {"S": pk}, "sk": {"S": since}}
         return self._pages(arguments, limit)

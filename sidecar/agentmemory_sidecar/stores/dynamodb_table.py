@@ -70,6 +70,10 @@ def item_range(agent: str) -> tuple[str, str]:
     return f"{encode(agent)}#head#", f"{encode(agent)}#ledger$"
 
 
+def head_range(agent: str) -> tuple[str, str]:
+    return f"{encode(agent)}#head#", f"{encode(agent)}#head$"
+
+
 def ledger_range(agent: str) -> tuple[str, str]:
     return f"{encode(agent)}#ledger#", f"{encode(agent)}#ledger$"
 

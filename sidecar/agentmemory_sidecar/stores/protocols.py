@@ -8,7 +8,7 @@ Deadlines belong to the adapter (seconds, given at construction): every call end
 """
 
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 ROOT = "root"
@@ -61,6 +61,8 @@ class Versions:
 
     turn: int = 0
     version: int = 0
+    others: tuple[tuple[str, int], ...] = field(default=(), compare=False)
+    """Other regions' heads with their ``version``, by name, where a store has several. No condition speaks of them."""
 
 
 ABSENT = Versions(0, 0)
@@ -199,6 +201,15 @@ class HotStore(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class OtherHead:
+    """The item of another region's endpoint, as this one's replica has it."""
+
+    head: str
+    version: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Stored:
     """A state item with its ledger, as one consistent-enough read: the item is never newer than the ledger."""
 
@@ -206,6 +217,8 @@ class Stored:
     body: bytes
     """Empty when the item exists only because it was locked."""
     ledger: Mapping[str, bytes]
+    others: tuple[OtherHead, ...] = ()
+    """By name; none where the store has one head."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +242,8 @@ class StateStore(Protocol):
     """The name of the item this endpoint writes: its region under eventual global tables, ``main`` elsewhere."""
 
     def versions(self, conversation: Conversation) -> Awaitable[Versions]:
-        """The item's versions (``ABSENT`` for none): the cheap read that tells whether a hot copy is current."""
+        """The item's versions (``ABSENT`` for none), and the other heads': the cheap read that tells whether a hot copy is
+        current."""
         ...
 
     async def read(self, conversation: Conversation) -> Stored:

@@ -10,7 +10,15 @@ from agentmemory_sidecar.stores.aws import AwsOptions
 from agentmemory_sidecar.stores.dynamodb import DynamoStateStore
 from agentmemory_sidecar.stores.dynamodb_item import CHUNK_BYTES, FOREVER
 from agentmemory_sidecar.stores.dynamodb_table import chunk_key, head_key, partition
-from agentmemory_sidecar.stores.protocols import ABSENT, Conversation, StaleWrite, Stored, StoreUnavailable, Versions
+from agentmemory_sidecar.stores.protocols import (
+    ABSENT,
+    Conversation,
+    OtherHead,
+    StaleWrite,
+    Stored,
+    StoreUnavailable,
+    Versions,
+)
 from tests.ministack import Ministack
 from tests.sidecar.stores.conformance.aws_backends import REGION, dynamodb, dynamodb_client, new_table
 from tests.sidecar.stores.conformance.backends import STATE
@@ -96,10 +104,14 @@ async def test_each_region_writes_an_item_of_its_own(options: AwsOptions, table:
     east, west = (DynamoStateStore(options, table, head=region) for region in ("us-east-1", "us-west-2"))
     await create(east, pending=True)
     await east.add_entries(TALK, {"k": b"entry"})
-    assert await west.read(TALK) == Stored(ABSENT, b"", {"k": b"entry"})  # the ledger is everybody's
+    beside = (OtherHead("us-east-1", 1, b"one"),)
+    assert await west.read(TALK) == Stored(ABSENT, b"", {"k": b"entry"}, beside)  # the ledger is everybody's
     await west.write(TALK, b"west", expect=ABSENT, new=Versions(7, 7), pending=False)
     assert (await east.read(TALK)).body == b"one"
     assert await west.versions(TALK) == Versions(7, 7)
+    assert (await west.versions(TALK)).others == (("us-east-1", 1),)
+    assert (await east.lock(TALK, "mine", 60)).others == (OtherHead("us-west-2", 7, b"west"),)
+    await east.unlock(TALK, "mine")
     assert await east.pending("tenant") == [TALK]
     assert await west.pending("tenant") == []
     assert await west.agents("tenant", "session") == ["root"]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from agentmemory_sidecar.stores.aws import Call
-from agentmemory_sidecar.stores.dynamodb_requests import BATCH, Refused, Requests
+from agentmemory_sidecar.stores.dynamodb_requests import BATCH, SLIM, Refused, Requests
 from tests.ministack import Ministack
 from tests.sidecar.stores.conformance.aws_backends import dynamodb_client, new_table
 
@@ -34,7 +34,7 @@ def test_a_query_goes_on_until_the_limit_or_the_end(table: Requests) -> None:
         "005",
     ]
     assert [row["sk"]["S"] for row in table.query("p", "000", "005", limit=1)] == ["000"]
-    assert all("data" not in row for row in table.query("p", "000", "005", slim=True))
+    assert all("data" not in row for row in table.query("p", "000", "005", only=SLIM))
     assert list(table.query("nobody", "000", "005")) == []
 
 

@@ -1,0 +1,148 @@
+"""Heads in a step: a conversation's items in all regions taken together, and what becomes of this region's. No I/O here.
+
+Where a store has one head (Postgres, strong tables) the item is all there is, and everything here gives it back as it is.
+"""
+
+from collections.abc import Iterable
+from copy import copy
+
+import msgspec
+
+from agentmemory_sidecar.memory import heads
+from agentmemory_sidecar.memory.heads import Head
+from agentmemory_sidecar.memory.item import Item, LastStep, unpack
+from agentmemory_sidecar.memory.state import Patch, empty, to_json
+from agentmemory_sidecar.memory.window import Turn
+from agentmemory_sidecar.resource.config import SidecarConfig
+from agentmemory_sidecar.step.question import Question
+from agentmemory_sidecar.stores.protocols import OtherHead, Stored, Versions
+
+
+class _Copy(msgspec.Struct, frozen=True, array_like=True):
+    """What the hot tier keeps of a conversation with several heads."""
+
+    head: str
+    own: bytes
+    others: list[tuple[str, int, bytes]]
+
+
+def whole(config: SidecarConfig, head: str, stored: Stored) -> Item:
+    """The item as a step is to see it. Raises UnknownFormat."""
+    return together(config, head, stored.body, stored.others)
+
+
+def together(config: SidecarConfig, head: str, body: bytes, others: Iterable[OtherHead]) -> Item:
+    """Own item and other regions' as one: the merged state, the windows united, every reply that was made anywhere.
+
+    What goes out of the item (outbox, chain, patches for others) stays each region's own.
+    """
+    own = unpack(body)
+    if not config.many_heads:
+        return own
+    items = {other.head: unpack(other.body) for other in others if other.body}
+    item = copy(own)
+    item.head = own.head or _legacy(own, head)
+    item.others = {name: each.head or _legacy(each, name) for name, each in sorted(items.items())}
+    merged = heads.merge({**item.others, head: item.head}, _strategies(config))
+    item.state = to_json(merged.state) if merged.clock else b""
+    item.clashes = merged.clashes
+    for each in items.values():
+        item.subject, item.user = item.subject or each.subject, item.user or each.user
+        item.project = item.project or each.project
+        item.entries = max(item.entries, each.entries)
+        item.created_at = min(filter(None, (item.created_at, each.created_at)), default=0.0)
+    if items:
+        item.window = _united([own.window, *(each.window for each in items.values())], config.window.turns)
+        known = {reply.id for reply in own.replies}
+        foreign = {reply.id: reply for each in items.values() for reply in each.replies if reply.id not in known}
+        item.replies = [*foreign.values(), *own.replies]
+        item.elsewhere = [(each.mark, each.last) for each in items.values()]
+    return item
+
+
+def follow(item: Item, question: Question) -> None:
+    """Go on from whichever region the conversation was in last, as this request shows."""
+    places = {
+        mark: question.request.chain.find(mark) for mark in (item.mark, *(mark for mark, _ in item.elsewhere)) if mark
+    }
+    found = {mark: place for mark, place in places.items() if place is not None}
+    if found and item.mark not in found:
+        item.mark = max(found, key=lambda mark: found[mark])
+    elif found:
+        item.mark = max(found, key=lambda mark: (found[mark], mark == item.mark))
+    lasts: list[LastStep | None] = [last for _, last in item.elsewhere]
+    item.last = next((last for last in (item.last, *lasts) if last and last.request == question.fingerprint), item.last)
+
+
+def record(config: SidecarConfig, head: str, item: Item, patch: Patch) -> None:
+    """Put a change of the state, or only what has been seen, into this region's head. ``item`` is one of ``together``."""
+    if not config.many_heads:
+        return
+    strategies = _strategies(config)
+    before = item.head or Head()
+    merged = heads.merge({**item.others, head: before}, strategies)
+    beginning = empty(item.user, config.schema_version)
+    after = heads.write(before, merged, head, patch, beginning=beginning, strategies=strategies)
+    everywhere = {**item.others, head: after}
+    item.head = heads.collect(everywhere, head, config.regions, strategies)
+    if patch.operations:
+        merged = heads.merge({**item.others, head: item.head}, strategies)
+        item.state, item.clashes = to_json(merged.state), merged.clashes
+
+
+def pack_copy(config: SidecarConfig, head: str, body: bytes, others: Iterable[OtherHead]) -> bytes:
+    """What the hot copy holds."""
+    if not config.many_heads:
+        return body
+    return msgspec.msgpack.encode(_Copy(head, body, [(other.head, other.version, other.body) for other in others]))
+
+
+def unpack_copy(config: SidecarConfig, head: str, data: bytes) -> tuple[bytes, tuple[OtherHead, ...]] | None:
+    """This region's body and the others' heads; None for a copy that another endpoint's writer left."""
+    if not config.many_heads:
+        return data, ()
+    found = msgspec.msgpack.decode(data, type=_Copy)
+    return (found.own, tuple(OtherHead(*row) for row in found.others)) if found.head == head else None
+
+
+def behind(known: Versions, tier: Versions) -> bool:
+    """Whether the tier has a head, or a version of one, that is not in what is known."""
+    have = dict(known.others)
+    return any(version > have.get(name, 0) for name, version in tier.others)
+
+
+def newest(*several: Iterable[OtherHead]) -> tuple[OtherHead, ...]:
+    """Of each head the newest that anybody showed: a head's version never means two things."""
+    found: dict[str, OtherHead] = {}
+    for others in several:
+        for other in others:
+            if other.head not in found or other.version > found[other.head].version:
+                found[other.head] = other
+    return tuple(found[name] for name in sorted(found))
+
+
+def versions_of(others: Iterable[OtherHead]) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted((other.head, other.version) for other in others))
+
+
+def _united(windows: Iterable[Iterable[Turn]], keep: int) -> list[Turn]:
+    """The last turns of all, each once; of a turn that went on elsewhere the longer one."""
+    found: dict[str, Turn] = {}
+    for window in windows:
+        for turn in window:
+            known = found.get(turn.id)
+            if known is None or len(turn.lines) > len(known.lines):
+                found[turn.id] = turn
+    return sorted(found.values(), key=lambda turn: (turn.number, turn.id))[-keep:]
+
+
+def _legacy(item: Item, region: str) -> Head:
+    """An item that was written when the table had one region: all of it is one patch that everybody has seen."""
+    if not item.state:
+        return Head()
+    vector = {region: 1}
+    return Head(vector, 1, base=heads.Base(item.state, vector))
+
+
+def _strategies(config: SidecarConfig) -> heads.Strategies:
+    return {rule.pointer: rule.strategy for rule in config.merge}
