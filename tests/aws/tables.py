@@ -134,9 +134,14 @@ class Tables:
             return await self._send(call)
         self._must_be_active(group, call.region)
         if not body.keys() & {"ReplicaUpdates", "GlobalTableWitnessUpdates", "MultiRegionConsistency"}:
+            key = body.get("SSESpecification", {}).get("KMSMasterKeyId", "")
+            if key and len(group.replicas) > 1:
+                raise _invalid("Customer managed keys of replicas cannot be updated through SSESpecification")
             reply = await self._send(call)
             if reply.status != 200:
                 return reply
+            if "SSESpecification" in body:
+                group.replicas[call.region].kms, group.busy_until = key, time.monotonic() + self.creating_s
             description = self._described(group, call.region, reply.json()["TableDescription"])
             return dynamodb_reply({"TableDescription": description})
         await self._replicas(call, group, body)
@@ -174,7 +179,8 @@ class Tables:
             case "Update":
                 if update["RegionName"] not in group.replicas:
                     raise Refused("ReplicaNotFoundException", f"{group.name} has no replica in {update['RegionName']}")
-                group.replicas[update["RegionName"]].kms = update.get("KMSMasterKeyId", "")
+                if "KMSMasterKeyId" in update:
+                    raise _invalid("KMSMasterKeyId of a replica cannot be changed: make the replica anew")
             case _:
                 raise _invalid(f"{kind} is not for tables of one account")
 
