@@ -11,6 +11,7 @@ from agentmemory_operator.plan.dynamodb.values import (
     DissolveStrong,
     MakeStrong,
     SetExpiry,
+    SetKey,
     SetProtection,
     SetRecovery,
     TableAction,
@@ -54,6 +55,9 @@ def call(action: TableAction) -> tuple[str, dict[str, Any]]:
             return "update_time_to_live", {**table_definition(action.table).time_to_live}
         case SetProtection():
             return "update_table", name | {"DeletionProtectionEnabled": action.enabled}
+        case SetKey():
+            encryption = {"Enabled": True, "SSEType": "KMS", "KMSMasterKeyId": action.kms_key}
+            return "update_table", name | {"SSESpecification": encryption}
         case CreateReplica():
             return "update_table", name | {"ReplicaUpdates": [_creation(action.target, action.kms_key)]}
         case DeleteReplica():

@@ -413,3 +413,76 @@ async def test_a_resource_without_regions_is_nowhere_in_aws(calls: Aws) -> None:
     assert operator.condition.reason == "InvalidSpec"
     assert "spec.regions" in operator.condition.message
     assert (await operator.cycle(leaving=True)).conditions == ()
+
+
+def kms(region: str, name: str) -> str:
+    return f"arn:aws:kms:{region}:000000000000:key/{name}"
+
+
+def keyed(name: str, *regions: str) -> dict[str, Any]:
+    """A resource whose regions have keys of their own."""
+    return dict(
+        resource(*regions, perRegion=[{"region": region, "kmsKeyArn": kms(region, name)} for region in regions])
+    )
+
+
+async def keys(aws: Front) -> dict[str, str]:
+    found = {}
+    for region in await world(aws):
+        table = (await Client(aws, "dynamodb", region).describe_table(TableName=TABLE))["Table"]
+        found[region] = table.get("SSEDescription", {}).get("KMSMasterKeyArn", "")
+    return found
+
+
+def declare(operator: Driver, declared: dict[str, Any], generation: int, **annotations: str) -> None:
+    operator.resource["spec"] = declared["spec"]
+    operator.resource["metadata"] |= {"generation": generation, "annotations": annotations}
+
+
+async def test_another_key_is_set_and_somebody_elses_is_put_back(aws: Front, calls: Aws) -> None:
+    operator = driver(aws, calls, resource("us-east-1"))
+    await operator.settle()
+    for generation, name in ((2, "one"), (3, "two")):
+        declare(operator, keyed(name, "us-east-1"), generation)
+        assert (await operator.cycle()).drift == ()  # somebody has declared it
+        await operator.settle()
+        assert await keys(aws) == {"us-east-1": kms("us-east-1", name)}
+        assert operator.condition.status is True
+
+    strange = {"Enabled": True, "SSEType": "KMS", "KMSMasterKeyId": kms("us-east-1", "strange")}
+    await Client(aws, "dynamodb", "us-east-1").update_table(TableName=TABLE, SSESpecification=strange)
+    plan = await operator.cycle()
+    assert plan.drift == (f"encrypt table {TABLE} in us-east-1 with {kms('us-east-1', 'two')}",)
+    await operator.settle()
+    assert await keys(aws) == {"us-east-1": kms("us-east-1", "two")}
+
+
+async def test_no_key_declared_leaves_the_one_that_is_there(aws: Front, calls: Aws) -> None:
+    operator = driver(aws, calls, keyed("one", "us-east-1"))
+    await operator.settle()
+    declare(operator, resource("us-east-1"), 2)
+    await operator.settle()
+    assert await keys(aws) == {"us-east-1": kms("us-east-1", "one")}
+    assert operator.condition.status is True
+
+
+async def test_the_key_of_a_replica_is_changed_as_the_condition_says(aws: Front, calls: Aws) -> None:
+    both = ("us-east-1", "us-west-2")
+    operator = driver(aws, calls, keyed("one", *both))
+    await operator.settle()
+    aws.changes.clear()
+    declare(operator, keyed("two", *both), 2)
+    await operator.settle()
+    assert aws.changes == []
+    assert (operator.condition.status, operator.condition.reason) == (False, "ImmutableSetting")
+    assert f"us-west-2 has {kms('us-west-2', 'one')}" in operator.condition.message
+    assert "leave one region in spec.regions" in operator.condition.message
+
+    declare(operator, keyed("two", "us-west-2"), 3, **{"agentmemory.io/remove-region": "us-east-1"})
+    await operator.settle()
+    assert operator.condition.status is True
+    assert await keys(aws) == {"us-west-2": kms("us-west-2", "two")}
+    declare(operator, keyed("two", *both), 4)
+    await operator.settle()
+    assert operator.condition.status is True
+    assert await keys(aws) == {region: kms(region, "two") for region in both}

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from agentmemory_operator.conditions import ConditionType, Reason
+from agentmemory_operator.names import REMOVE_REGION
 from agentmemory_operator.plan.aws import Standing, listed, made_in, missing_tags, ours_to_take, refusal
 from agentmemory_operator.plan.dynamodb.values import (
     ACTIVE,
@@ -16,6 +17,7 @@ from agentmemory_operator.plan.dynamodb.values import (
     Place,
     Seen,
     SetExpiry,
+    SetKey,
     SetProtection,
     SetRecovery,
     TableAction,
@@ -65,6 +67,8 @@ class _Look:
     wanted: Wanted
     seen: Mapping[str, Seen]
     problems: list[tuple[Reason, str]] = field(default_factory=list)
+    stuck: bool = False
+    """Whether the table cannot become what is wanted, so that no replica of it is made or deleted."""
 
     def at(self, place: Place) -> Seen:
         return self.seen[place.aws_region]
@@ -164,10 +168,39 @@ class _Look:
                 self.problems.append((Reason.DEGRADED, f"{place.region}: AWS says {status}"))
         if self.wanted.strong != self.at(home).strong and self.at(home).replicas:
             text = "a table's consistency cannot change once it has replicas: make a new resource with another table"
-            self.problems.append((Reason.IMMUTABLE_SETTING, text))
+            self._cannot(text)
         elif self.wanted.strong and not self.at(home).strong and not self.at(home).empty:
             text = "a table must be empty to become strong: make a new resource with another table"
-            self.problems.append((Reason.IMMUTABLE_SETTING, text))
+            self._cannot(text)
+        self._keys(home)
+
+    def _cannot(self, text: str) -> None:
+        self.stuck = True
+        self.problems.append((Reason.IMMUTABLE_SETTING, text))
+
+    def _keys(self, home: Place) -> None:
+        """AWS takes a replica's key at its creation only; a table without replicas gets another one from us."""
+        wrong = [place for place in self.wanted.places if self.other_key(place)] if self.at(home).replicas else []
+        if not wrong:
+            return
+        have = "; ".join(f"{place.region} has {self.at(place).kms_key or 'a key of AWS'}" for place in wrong)
+        what = f"Table {self.wanted.table} is encrypted with other keys than declared ({have})"
+        text = f"{what}, and AWS changes no replica's key: "
+        if self.wanted.strong:
+            text += "declare these, or make a new resource with another table"
+        else:
+            text += (
+                f"declare these, or leave one region in spec.regions, name the others in the annotation {REMOVE_REGION}, "
+                "and put them back once the table is ready with its new key"
+            )
+        self.problems.append((Reason.IMMUTABLE_SETTING, text))
+
+    def other_key(self, place: Place) -> bool:
+        """Whether the table there has another key than is declared. None declared leaves what is there; a table tells the
+        ARN of its key and never an alias."""
+        table = self.at(place)
+        known = table.status == ACTIVE and place.kms_key and ":alias/" not in place.kms_key
+        return bool(known) and table.kms_key != place.kms_key
 
     def mine(self, place: Place, home: Place) -> bool:
         """Whether settings can be made there now."""
@@ -216,9 +249,11 @@ class _Look:
         """The one operation on replicas that may be asked for now."""
         wanted, table = self.wanted, self.at(home)
         statuses = {table.status, *table.replicas.values()}
-        if table.status != ACTIVE or statuses & MOVING or any(r is Reason.IMMUTABLE_SETTING for r, _ in self.problems):
+        if table.status != ACTIVE or statuses & MOVING or self.stuck:
             return None
         where = (wanted.table, home.aws_region)
+        if not table.replicas and self.other_key(home):
+            return SetKey(*where, home.kms_key)
         for place in (*wanted.places, *wanted.leaving):
             if table.replicas.get(place.aws_region) == CREATION_FAILED:
                 return DeleteReplica(*where, place.aws_region, "its creation failed")

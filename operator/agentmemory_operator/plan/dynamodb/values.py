@@ -59,6 +59,7 @@ class Seen:
     empty: bool = True
     """Looked at only where a table is to become strong."""
     kms_key: str = ""
+    """The ARN of the customer's key; empty for a key of AWS's own."""
     unlike: tuple[str, ...] = ()
     """In what it is not our table: keys, index, stream."""
     replicas: Mapping[str, str] = field(default_factory=dict)
@@ -134,6 +135,16 @@ class SetProtection(TableAction):
 
     def describe(self) -> str:
         return f"turn deletion protection of {self.what} {'on' if self.enabled else 'off'}"
+
+
+@dataclass(frozen=True, slots=True)
+class SetKey(TableAction):
+    """For a table without replicas: AWS changes no key of a replica so."""
+
+    kms_key: str
+
+    def describe(self) -> str:
+        return f"encrypt {self.what} with {self.kms_key}"
 
 
 @dataclass(frozen=True, slots=True)

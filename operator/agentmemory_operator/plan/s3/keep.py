@@ -130,7 +130,8 @@ class _Look:
         yield Setting.VERSIONING, s.versioning()
         yield Setting.OWNERSHIP, s.ownership()
         yield Setting.PUBLIC_ACCESS, s.public_access()
-        yield Setting.ENCRYPTION, s.encryption(place.kms_key)
+        if place.kms_key or not s.has_key(self.at(place).settings.get(Setting.ENCRYPTION)):
+            yield Setting.ENCRYPTION, s.encryption(place.kms_key)
         if self.wanted.lock:
             yield Setting.OBJECT_LOCK, s.object_lock(self.wanted.lock.mode, self.wanted.lock.days)
         yield Setting.LIFECYCLE, s.lifecycle()

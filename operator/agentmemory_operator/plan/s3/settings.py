@@ -83,6 +83,12 @@ def encryption(kms_key: str) -> Value:
     return {"Rules": [rule | ({"BucketKeyEnabled": True} if kms_key else {})]}
 
 
+def has_key(live: Value | None) -> bool:
+    """Whether a bucket is encrypted with a key of KMS. Where none is declared it stays: it is no weaker than S3's own."""
+    defaults = [rule.get("ApplyServerSideEncryptionByDefault", {}) for rule in (live or {}).get("Rules", ())]
+    return any(str(default.get("SSEAlgorithm", "")).startswith("aws:kms") for default in defaults)
+
+
 def object_lock(mode: str, days: int) -> Value:
     return {"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": {"Mode": mode.upper(), "Days": days}}}
 

@@ -63,6 +63,9 @@ class Model:
                 assert not self.strong
                 for member in self.group(region):
                     self.tables[member] = replace(self.tables[member], expires=True)
+            case v.SetKey():
+                assert self.group(region) == {region}
+                self.tables[region] = replace(table, kms_key=action.kms_key)
             case v.CreateReplica():
                 assert action.target not in self.tables, "a table of that name is there"
                 assert action.target not in self.failed, "a replica whose creation failed stands in the way"
