@@ -1,16 +1,21 @@
 """An agent in a pod: ``agent.py SESSION TEXT`` has one turn with Claude, on an empty history, and prints a line of JSON.
 
-Where Claude is, and nothing else, comes from the environment (``ANTHROPIC_BASE_URL``).
+Where Claude is comes from the environment (``ANTHROPIC_BASE_URL``), and how often to try again (``AGENT_RETRIES``), which
+is otherwise as often as the SDK does.
 """
 
 import json
+import os
 import sys
 
 import anthropic
 
+RETRIES = int(os.environ.get("AGENT_RETRIES", anthropic.DEFAULT_MAX_RETRIES))
+
 
 def main(session: str, text: str) -> None:
-    client = anthropic.Anthropic(api_key="sk-ant-drill", default_headers={"X-Agent-Session": session})
+    headers = {"X-Agent-Session": session}
+    client = anthropic.Anthropic(api_key="sk-ant-drill", default_headers=headers, max_retries=RETRIES)
     raw = client.messages.with_raw_response.create(
         model="claude-haiku-5-5", max_tokens=512, messages=[{"role": "user", "content": text}]
     )

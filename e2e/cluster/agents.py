@@ -91,10 +91,15 @@ async def running_pod(namespace: str, app: str = "agent") -> str:
     return await until(f"a running pod of {namespace}/{app}", look, timeout_s=120)
 
 
-async def ask(namespace: str, session: str, text: str, app: str = "agent") -> Said:
-    """One turn on an empty history, through whichever pod runs. Raises Failed with what the agent printed."""
+async def ask(namespace: str, session: str, text: str, app: str = "agent", retries: int | None = None) -> Said:
+    """One turn on an empty history, through whichever pod runs. Raises Failed with what the agent printed.
+
+    ``retries`` is how often its SDK tries again; None for the SDK's default.
+    """
     pod = await running_pod(namespace, app)
-    output = await kubectl("-n", namespace, "exec", pod, "-c", "agent", "--", "python", "agent.py", session, text)
+    said_to = [] if retries is None else ["env", f"AGENT_RETRIES={retries}"]
+    command = [*said_to, "python", "agent.py", session, text]
+    output = await kubectl("-n", namespace, "exec", pod, "-c", "agent", "--", *command)
     said = json.loads(output.out.strip().splitlines()[-1])
     return Said(said["answer"], said["receipt"])
 

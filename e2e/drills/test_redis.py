@@ -1,60 +1,21 @@
 """A managed Redis Cluster under agents that go on writing: what is acknowledged is never lost, and nobody has to help."""
 
 import asyncio
+import json
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 
 import pytest
 
-from e2e.cluster.agents import apply, ask, deployment, memory, ready, rolled_out
-from e2e.cluster.redis import delete, kill_process, managed, patch, redis_pods, shard_of
-from e2e.cluster.shell import Failed, kubectl
+from e2e.cluster.agents import apply, deployment, memory, ready, rolled_out
+from e2e.cluster.install import SYSTEM
+from e2e.cluster.redis import delete, kill_process, managed, patch, primaries, redis_pods, serves, shard_of
+from e2e.cluster.shell import kubectl, kubectl_json
 from e2e.cluster.wait import until
+from e2e.cluster.writer import writing
 
 REGION = "us-east-1"
 INJECT = {"agentmemory.io/inject": "true"}
-
-
-@dataclass(slots=True)
-class Writer:
-    """Tells one fact after another, each in a session of its own, as an agent does: what is refused is said again."""
-
-    namespace: str
-    acknowledged: dict[str, str] = field(default_factory=dict)
-    refused: list[str] = field(default_factory=list)
-
-    async def write(self) -> None:
-        session, fact = f"w-{secrets.token_hex(6)}", secrets.token_hex(4)
-        try:
-            await ask(self.namespace, session, f"The code word of the launch is {fact}.")
-        except Failed as error:
-            self.refused.append(str(error)[-600:])
-            return
-        self.acknowledged[session] = fact
-
-    async def check(self) -> None:
-        """Everything acknowledged is known, by a pod that has never seen it."""
-        for session, fact in self.acknowledged.items():
-            known = await ask(self.namespace, session, "What is the code word of the launch?")
-            assert fact in known.answer, (session, fact, known)
-
-
-@asynccontextmanager
-async def writing(namespace: str) -> AsyncIterator[Writer]:
-    writer, stop = Writer(namespace), asyncio.Event()
-
-    async def go_on() -> None:
-        while not stop.is_set():
-            await writer.write()
-
-    async with asyncio.TaskGroup() as group:
-        group.create_task(go_on())
-        try:
-            yield writer
-        finally:
-            stop.set()
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +23,7 @@ async def cluster() -> AsyncIterator[str]:
     """One Redis Cluster for all drills of this file: each leaves it healthy."""
     namespace = f"redis-{secrets.token_hex(3)}"
     await kubectl("create", "namespace", namespace)
-    await apply(managed(namespace, "memory", [REGION], shards=3))
+    await apply(managed(namespace, "memory", [REGION], shards=3, stores_in="us-west-2"))
     await ready(namespace, "memory", timeout_s=300)
     agent = deployment(namespace, region=REGION)
     agent["spec"]["template"]["metadata"]["labels"] |= INJECT
@@ -76,8 +37,7 @@ async def healthy_again(namespace: str, timeout_s: float = 240) -> None:
     async def look() -> bool:
         conditions = await memory(namespace, "memory")
         assert conditions.get("RedisReady", "").startswith("True"), conditions.get("RedisReady")
-        assert all(all(row["ready"] for row in pod["status"].get("containerStatuses", [{"ready": False}]))
-                   for pod in await redis_pods(namespace))  # fmt: skip
+        assert all(serves(pod) for pod in await redis_pods(namespace))
         return True
 
     await until("RedisReady", look, timeout_s=timeout_s)
@@ -125,5 +85,56 @@ async def test_shards_are_added_and_taken_away_under_writers(cluster: str) -> No
                 return len({shard_of(pod) for pod in await redis_pods(cluster, REGION)}) == shards
 
             await until(f"{shards} shards", scaled, timeout_s=400)
+    assert not writer.refused
+    await writer.check()
+
+
+@pytest.mark.all
+async def test_a_node_is_drained(cluster: str) -> None:
+    """The one with most primaries. Its pods wait for it, for their volumes are there; the other node's serve."""
+    found = await kubectl_json("get", "nodes", "-l", f"topology.kubernetes.io/region={REGION}")
+    nodes = [node["metadata"]["name"] for node in found["items"]]
+    assert len(nodes) == 2, (
+        f"this drill needs two nodes in {REGION}, as e2e/kind-all.yaml makes them: there are {nodes}"
+    )
+    at = list((await primaries(cluster, REGION)).values())
+    node = max(nodes, key=at.count)
+    (other,) = set(nodes) - {node}
+    stay = {"spec": {"template": {"spec": {"nodeSelector": {"kubernetes.io/hostname": other}}}}}
+    await kubectl("-n", cluster, "patch", "deployment", "agent", "-p", json.dumps(stay))
+    await rolled_out(cluster, "deployment/agent")
+
+    unserved: list[set[str]] = []
+
+    async def look(drained: asyncio.Event) -> None:
+        while not drained.is_set():
+            pods = await redis_pods(cluster, REGION)
+            unserved.append({shard_of(pod) for pod in pods} - {shard_of(pod) for pod in pods if serves(pod)})
+            await asyncio.sleep(1)
+
+    async with writing(cluster) as writer:
+        await writer.more(1)
+        try:
+            drained = asyncio.Event()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(look(drained))
+                try:
+                    await kubectl("drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=240s")
+                finally:
+                    drained.set()
+            assert unserved
+            assert not any(unserved), "a shard had no pod that is ready: its budget was not kept"
+            waiting = [pod for pod in await redis_pods(cluster, REGION) if pod["status"]["phase"] == "Pending"]
+            assert len(waiting) == 3
+            assert list((await primaries(cluster, REGION)).values()) == [other] * 3
+            writer.flags.clear()
+            await writer.more(3)
+            assert "degraded" not in writer.flags
+            for deployment in ("agentmemory-operator", "agentmemory-webhook"):
+                await rolled_out(SYSTEM, f"deployment/{deployment}")
+        finally:
+            await kubectl("uncordon", node)
+        await healthy_again(cluster)
+        await writer.more(1)
     assert not writer.refused
     await writer.check()
