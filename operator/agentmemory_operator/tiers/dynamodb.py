@@ -13,6 +13,7 @@ from agentmemory_operator.observe.secrets import SecretValues, secret_values
 from agentmemory_operator.plan.dynamodb.keep import keep
 from agentmemory_operator.plan.dynamodb.leave import leave
 from agentmemory_operator.plan.dynamodb.values import Place, Seen, TableAction, Wanted
+from agentmemory_operator.plan.own import Holding, tables
 from agentmemory_operator.plan.values import Action, Condition, Plan
 from agentmemory_operator.tiers import Subject
 from agentmemory_operator.tiers.aws import NoAccess, abandoned, access, leaving, nowhere, owner, settled
@@ -64,19 +65,24 @@ class DynamoDbTier:
         place = next(p for p in (*wanted.places, *wanted.leaving) if p.aws_region == action.region)
         await effects.act(self._aws, self._access(subject, place, await self._values(subject)), action)
 
+    async def holdings(self, subject: Subject) -> list[Holding]:
+        """The table's replicas, for moving them to another owner."""
+        wanted = wanted_table(subject)
+        return tables(wanted, await self._seen(subject, wanted))
+
     async def close(self) -> None:
         await self._aws.close()
 
     async def _seen(self, subject: Subject, wanted: Wanted) -> Mapping[str, Seen]:
         values = await self._values(subject)
         places = [*wanted.places, *wanted.leaving]
-        tables = await asyncio.gather(
+        seen = await asyncio.gather(
             *(
                 table_in(self._aws, self._access(subject, place, values), wanted.table, look_inside=wanted.strong)
                 for place in places
             )
         )
-        return {place.aws_region: table for place, table in zip(places, tables, strict=True)}
+        return {place.aws_region: table for place, table in zip(places, seen, strict=True)}
 
     async def _values(self, subject: Subject) -> SecretValues:
         return await secret_values(self._kube, subject.resource)

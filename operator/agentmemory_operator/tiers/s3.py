@@ -11,6 +11,7 @@ from agentmemory_operator.conditions import ConditionType, Reason
 from agentmemory_operator.kube import Kube
 from agentmemory_operator.observe.s3 import bucket_at
 from agentmemory_operator.observe.secrets import SecretValues, secret_values
+from agentmemory_operator.plan.own import Holding, buckets
 from agentmemory_operator.plan.s3.keep import keep
 from agentmemory_operator.plan.s3.leave import STUCK_S, leave
 from agentmemory_operator.plan.s3.values import BucketAction, Lock, Place, Seen, Wanted
@@ -71,13 +72,18 @@ class S3Tier:
         if kept:
             self._stuck[action.bucket] = kept, self._clock()
 
+    async def holdings(self, subject: Subject) -> list[Holding]:
+        """The buckets, for moving them to another owner."""
+        wanted = wanted_buckets(subject)
+        return buckets(wanted, await self._seen(subject, wanted))
+
     async def close(self) -> None:
         await self._aws.close()
 
     async def _seen(self, subject: Subject, wanted: Wanted, *, look_inside: bool = False) -> Mapping[str, Seen]:
         values = await secret_values(self._kube, subject.resource)
         places = [*wanted.places, *wanted.leaving]
-        buckets = await asyncio.gather(
+        seen = await asyncio.gather(
             *(
                 bucket_at(
                     self._aws,
@@ -89,7 +95,7 @@ class S3Tier:
                 for place in places
             )
         )
-        return {place.bucket: bucket for place, bucket in zip(places, buckets, strict=True)}
+        return {place.bucket: bucket for place, bucket in zip(places, seen, strict=True)}
 
     def _kept(self, bucket: str) -> int:
         count, since = self._stuck.get(bucket, (0, 0.0))
