@@ -68,7 +68,7 @@ async def _messages(services: Services, inbound: Inbound, where: Route, client: 
         await pass_through(services, inbound, where.path, client)
         return
     try:
-        question = Question(inbound, who, request, where.path)
+        question = Question(inbound, who, request, where.path, scope=services.config.scope)
     except RecursionError:  # a system prompt or a tool that is nested deeper than we read
         services.metrics.unreadable.inc()
         await pass_through(services, inbound, where.path, client)

@@ -11,9 +11,10 @@ import msgspec
 from redis.asyncio import Redis
 
 from agentmemory_sidecar.app import Address, Sidecar
-from agentmemory_sidecar.memory.item import Item, unpack
+from agentmemory_sidecar.memory.item import Item
 from agentmemory_sidecar.resource import Installation, LocalValues, SidecarConfig, compile_resource, parse
 from agentmemory_sidecar.resource.config import PostgresStore, RedisHot
+from agentmemory_sidecar.step import heads
 from agentmemory_sidecar.step.services import Services
 from agentmemory_sidecar.stores.protocols import ROOT, Conversation, Stored
 
@@ -89,7 +90,7 @@ class Stand:
         return await self.services.state.read(Conversation(self.config.tenant, session, agent))
 
     async def item(self, session: str, agent: str = ROOT) -> Item:
-        return unpack((await self.stored(session, agent)).body)
+        return heads.whole(self.config, self.services.state.head, await self.stored(session, agent))
 
     async def turn(self, session: str, agent: str = ROOT) -> int:
         """How many steps of the conversation are committed."""

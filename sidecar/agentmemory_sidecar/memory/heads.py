@@ -181,7 +181,7 @@ def write(
     if not patch.operations:
         return msgspec.structs.replace(head, vector=_known(seen, region, own), clock=merged.clock)
     state = merged.state if merged.clock else beginning
-    operations = tuple(_as_union(operation, state, strategies or {}) for operation in patch.operations)
+    operations = tuple(additive(operation, state, strategies or {}) for operation in patch.operations)
     data = msgspec.json.encode(msgspec.structs.replace(patch, operations=operations))
     clock = merged.clock + 1
     log = shortened((*head.log, Logged(own + 1, clock, seen, data)))
@@ -326,8 +326,9 @@ def strategy_of(place: str, strategies: Strategies) -> MergeStrategy:
     return strategies[max(covering, key=len)] if covering else MergeStrategy.KEEP_BOTH
 
 
-def _as_union(operation: Operation, state: State, strategies: Strategies) -> Operation:
-    """A list that is set where lists are united says what it adds and what it takes out, to whatever is there then."""
+def additive(operation: Operation, state: State, strategies: Strategies) -> Operation:
+    """The operation as it is logged: a list that is set where lists are united says what it adds and what it takes out,
+    to whatever is there then."""
     if operation.op != "set" or not isinstance(operation.value, list):
         return operation
     if strategy_of(operation.pointer, strategies) is not MergeStrategy.UNION:

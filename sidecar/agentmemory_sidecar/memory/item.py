@@ -54,6 +54,10 @@ class OutgoingPatch(msgspec.Struct, frozen=True, omit_defaults=True):
     target_agent: str
     patch: bytes
     """JSON of a ``memory.state.Patch``."""
+    target_session: str = ""
+    """Empty for the conversation's own session."""
+    seen: dict[str, bytes] = {}
+    """Digests of what stood at the places that the patch writes, by JSON pointer."""
 
 
 class ChainHead(msgspec.Struct, frozen=True):
@@ -96,7 +100,7 @@ class Item(msgspec.Struct, omit_defaults=True):
     patches: list[OutgoingPatch] = []
     patch_seq: int = 0
     applied: dict[str, int] = {}
-    """High-water mark of applied patches for each source conversation."""
+    """High-water mark of applied patches for each source conversation, the one that was applied last at the end."""
     chain: ChainHead = ChainHead()
     blobs: list[str] = []
     """Keys of blobs that still wait in chunk items for the blob store."""

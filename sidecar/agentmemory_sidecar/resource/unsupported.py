@@ -49,8 +49,8 @@ def _server_names(spec: Spec) -> Iterator[tuple[tuple[str, ...], str]]:
 
 
 def _state(spec: Spec) -> Iterator[tuple[tuple[str, ...], str]]:
-    if spec.state.scope is not Scope.SESSION:
-        yield ("state", "scope"), f"use {Scope.SESSION}; {spec.state.scope} comes with the region work"
+    if spec.state.scope is Scope.USER:
+        yield ("state", "scope"), f"use {Scope.SESSION} or {Scope.PROJECT}"
     if spec.state.schema_:
         yield ("state", "schema"), "leave it out, and the state takes any form below /extracted_context"
     if spec.state.migrations:

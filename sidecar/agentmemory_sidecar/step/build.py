@@ -14,20 +14,21 @@ from agentmemory_sidecar.archive.blobs import Drafts
 from agentmemory_sidecar.archive.keys import SubjectKey
 from agentmemory_sidecar.archive.record import VERSION, Header, Kind, Payload, encode, hash_of, key_of
 from agentmemory_sidecar.memory import links
+from agentmemory_sidecar.memory.heads import Strategies
 from agentmemory_sidecar.memory.item import (
     ChainHead,
     Conflict,
     Item,
     LastStep,
     Outgoing,
-    OutgoingPatch,
     pack,
 )
+from agentmemory_sidecar.memory.outgoing import prepare
 from agentmemory_sidecar.memory.state import Patch, empty, from_json, to_json
 from agentmemory_sidecar.memory.window import Turn, shortened
 from agentmemory_sidecar.resource.config import SidecarConfig
 from agentmemory_sidecar.step.question import Question
-from agentmemory_sidecar.stores.protocols import ROOT, Conversation, Versions
+from agentmemory_sidecar.stores.protocols import Conversation, Versions
 from agentmemory_sidecar.wire.events import Reply
 
 ITEM_LIMIT = 44_000
@@ -132,10 +133,27 @@ def set_last(item: Item, question: Question, reply: Reply, place: Place, thresho
     item.last = LastStep(question.step, question.fingerprint, place.now, data)
 
 
-def add_patch_for_session(item: Item, patch: bytes) -> None:
-    """A subagent's patch of the session's state leaves through its own outbox."""
+def send_patch(item: Item, config: SidecarConfig, question: Question, state: dict[str, Any], patch: Patch) -> None:
+    """A patch of a state that is not the conversation's own leaves through its outbox. ``state`` is what it was made for."""
     item.patch_seq += 1
-    item.patches = [*item.patches, OutgoingPatch(item.patch_seq, ROOT, patch)]
+    target, seen = target_of(question.conversation, question.owner), state or empty(question.identity.user)
+    outgoing = prepare(item.patch_seq, target, question.owner.agent, patch, seen, strategies(config))
+    item.patches = [*item.patches, outgoing]
+
+
+def target_of(source: Conversation, owner: Conversation) -> str:
+    """How an outgoing patch names the session it is for; empty for the conversation's own."""
+    return "" if owner.session == source.session else owner.session
+
+
+def source_of(source: Conversation, owner: Conversation) -> str:
+    """How an item names a conversation whose patches it takes."""
+    return source.agent if owner.session == source.session else f"{source.session}\x1f{source.agent}"
+
+
+def strategies(config: SidecarConfig) -> Strategies:
+    """What becomes of writes that meet, by JSON pointer."""
+    return {rule.pointer: rule.strategy for rule in config.merge}
 
 
 def add_conflict(item: Item, source: str, versions: Versions, operations: bytes) -> None:

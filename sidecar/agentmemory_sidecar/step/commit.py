@@ -171,7 +171,7 @@ async def _publish(
     lease.done()
     ledger = memory.ledger if injection.new is None else memory.ledger | {injection.new.key: injection.new}
     if done and ledger.keys() == memory.in_hot | entries.keys():
-        unchanged = written.item.state == memory.item.state and question.is_root
+        unchanged = written.item.state == memory.item.state and question.owns_state
         state = memory.state if unchanged else from_json(written.item.state, region=services.config.region)
         recent = Recent(lease.token, written.versions, written.others, written.item, state, ledger)
         services.recents.keep(question.conversation, recent, len(written.body))

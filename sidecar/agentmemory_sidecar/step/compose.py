@@ -59,7 +59,7 @@ def next_item(config: SidecarConfig, archived: int, finished: Finished, base: It
     item.outbox = [record for record in item.outbox if record.seq > archived or not record.data]
     applied = _apply_patch(config, finished, base, item, versions, threshold)
     if config.many_heads:
-        own = applied if question.is_root else Patch.none(question.step)
+        own = applied if question.owns_state else Patch.none(question.step)
         heads.record(config, place.head, item, build.linked_patch(own, threshold, drafts))
 
     before = base.mark
@@ -99,9 +99,9 @@ def _apply_patch(
     patch = finished.patch
     if not patch.operations:
         return patch
-    if not finished.question.is_root:
-        whole = build.linked(msgspec.to_builtins(patch), threshold, finished.drafts)
-        build.add_patch_for_session(item, msgspec.json.encode(whole))
+    if not finished.question.owns_state:
+        whole = build.linked_patch(patch, threshold, finished.drafts)
+        build.send_patch(item, config, finished.question, finished.memory.state, whole)
         return patch
     user = finished.question.identity.user
     newer = build.state_of(base, config, user)

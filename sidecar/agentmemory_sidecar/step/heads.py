@@ -14,6 +14,7 @@ from agentmemory_sidecar.memory.item import Item, LastStep, unpack
 from agentmemory_sidecar.memory.state import Patch, empty, to_json
 from agentmemory_sidecar.memory.window import Turn
 from agentmemory_sidecar.resource.config import SidecarConfig
+from agentmemory_sidecar.step.build import strategies
 from agentmemory_sidecar.step.question import Question
 from agentmemory_sidecar.stores.protocols import OtherHead, Stored, Versions
 
@@ -43,7 +44,7 @@ def together(config: SidecarConfig, head: str, body: bytes, others: Iterable[Oth
     item = copy(own)
     item.head = own.head or _legacy(own, head)
     item.others = {name: each.head or _legacy(each, name) for name, each in sorted(items.items())}
-    merged = heads.merge({**item.others, head: item.head}, _strategies(config))
+    merged = heads.merge({**item.others, head: item.head}, strategies(config))
     item.state = to_json(merged.state) if merged.clock else b""
     item.clashes = merged.clashes
     for each in items.values():
@@ -78,15 +79,15 @@ def record(config: SidecarConfig, head: str, item: Item, patch: Patch) -> None:
     """Put a change of the state, or only what has been seen, into this region's head. ``item`` is one of ``together``."""
     if not config.many_heads:
         return
-    strategies = _strategies(config)
+    declared = strategies(config)
     before = item.head or Head()
-    merged = heads.merge({**item.others, head: before}, strategies)
+    merged = heads.merge({**item.others, head: before}, declared)
     beginning = empty(item.user, config.schema_version)
-    after = heads.write(before, merged, head, patch, beginning=beginning, strategies=strategies)
+    after = heads.write(before, merged, head, patch, beginning=beginning, strategies=declared)
     everywhere = {**item.others, head: after}
-    item.head = heads.collect(everywhere, head, config.regions, strategies)
+    item.head = heads.collect(everywhere, head, config.regions, declared)
     if patch.operations:
-        merged = heads.merge({**item.others, head: item.head}, strategies)
+        merged = heads.merge({**item.others, head: item.head}, declared)
         item.state, item.clashes = to_json(merged.state), merged.clashes
 
 
@@ -142,7 +143,3 @@ def _legacy(item: Item, region: str) -> Head:
         return Head()
     vector = {region: 1}
     return Head(vector, 1, base=heads.Base(item.state, vector))
-
-
-def _strategies(config: SidecarConfig) -> heads.Strategies:
-    return {rule.pointer: rule.strategy for rule in config.merge}

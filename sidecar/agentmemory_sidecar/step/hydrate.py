@@ -17,6 +17,7 @@ from agentmemory_sidecar.memory.state import from_json, lay_over
 from agentmemory_sidecar.resource.state import StaleReads, StateUnavailable
 from agentmemory_sidecar.step import heads
 from agentmemory_sidecar.step.admit import Lease
+from agentmemory_sidecar.step.build import source_of, target_of
 from agentmemory_sidecar.step.question import Question
 from agentmemory_sidecar.step.recent import Recent
 from agentmemory_sidecar.step.services import Services
@@ -81,8 +82,8 @@ async def hydrate(services: Services, question: Question, lease: Lease) -> Memor
     behind what the hot tier knows."""
     try:
         memory = await _own(services, question, lease)
-        if not question.is_root:
-            memory.state = await _session_state(services, question, memory.item)
+        if not question.owns_state:
+            memory.state = await _owner_state(services, question, memory.item)
     except StoreUnavailable as error:
         services.metrics.state_unavailable.inc()
         if services.config.on_state_unavailable is StateUnavailable.REFUSE:
@@ -196,11 +197,14 @@ def _without(services: Services, lease: Lease) -> Memory:
     return Memory(Item(), ABSENT, (), ledger, Tier.NONE, {}, in_hot=set(ledger), remembers=False)
 
 
-async def _session_state(services: Services, question: Question, own: Item) -> dict[str, Any]:
-    """The session's state for a subagent, with the subagent's own patches that are not applied yet laid over it."""
-    item, _ = await current(services, question.root)
+async def _owner_state(services: Services, question: Question, own: Item) -> dict[str, Any]:
+    """The session's state for a subagent, or the project's, with the conversation's own patches that are not applied yet
+    laid over it."""
+    item, _ = await current(services, question.owner)
     state = from_json(item.state, region=services.config.region)
-    return lay_over(state, [patch.patch for patch in own.patches])
+    applied = item.applied.get(source_of(question.conversation, question.owner), 0)
+    target = target_of(question.conversation, question.owner)
+    return lay_over(state, [p.patch for p in own.patches if p.seq > applied and p.target_session == target])
 
 
 async def current(services: Services, conversation: Conversation) -> tuple[Item, Versions]:

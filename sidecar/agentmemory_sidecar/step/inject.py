@@ -174,7 +174,7 @@ def _receipt(
         "session": question.label,
         "tier": memory.tier.value,
         "state-version": str(memory.versions.version),
-        "state-tokens": str(estimate(memory.item.state.decode()) if question.is_root else selection.state_tokens),
+        "state-tokens": str(estimate(memory.item.state.decode()) if question.owns_state else selection.state_tokens),
         "injected-tokens": str(new),
         "replayed-tokens": str(injection.replay.tokens),
     }

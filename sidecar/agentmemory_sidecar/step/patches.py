@@ -1,18 +1,19 @@
-"""Patches for a state that is not the conversation's own: a subagent's, of its session's state.
+"""Patches for a state that is not the conversation's own: a subagent's, of its session's state, and all of a project's.
 
-They were recorded with the subagent's one commit and are applied exactly once and in order: the target keeps a high-water
-mark for each source, and the mark rises in the same conditional write that changes the state.
+They were recorded with the conversation's one commit and are applied exactly once and in order: the target keeps a
+high-water mark for each source, and the mark rises in the same conditional write that changes the state.
 """
 
 import asyncio
+from itertools import groupby
 
-from agentmemory_sidecar.memory.item import Conflict, Item, pack, unpack
-from agentmemory_sidecar.memory.state import PatchError, apply, decode_patch, to_json
+from agentmemory_sidecar.memory.item import Conflict, Item, OutgoingPatch, pack, unpack
+from agentmemory_sidecar.memory.outgoing import land
+from agentmemory_sidecar.memory.state import to_json
 from agentmemory_sidecar.metrics import Metrics
 from agentmemory_sidecar.resource.config import SidecarConfig
 from agentmemory_sidecar.step import build, heads
 from agentmemory_sidecar.stores.protocols import (
-    ROOT,
     Conversation,
     HotStore,
     StaleWrite,
@@ -21,7 +22,10 @@ from agentmemory_sidecar.stores.protocols import (
     Versions,
 )
 
-TRIES = 20
+TRIES = 50
+PAUSE_S = 0.01
+KEPT_MARKS = 256
+"""Sources whose marks a target keeps, beyond those that still have something for it."""
 
 
 class Patches:
@@ -31,52 +35,77 @@ class Patches:
         self._state, self._hot, self._config, self._metrics = state, hot, config, metrics
 
     async def apply(self, source: Conversation) -> None:
-        """Carry the source's patches to its session's item, then take them out of the source. Raises StoreUnavailable."""
-        stored = await self._state.read(source)
-        own = unpack(stored.body)
-        if not own.patches:
-            return
-        target = Conversation(source.tenant, source.session, ROOT)
+        """Carry the source's patches to their items, then take them out of the source. Raises StoreUnavailable."""
+        own = unpack((await self._state.read(source)).body)
+        for target, patches in groupby(own.patches, lambda patch: _target(source, patch)):
+            await self._carry(source, target, max(patch.seq for patch in patches))
+        if own.patches:
+            await self._clear(source, own.patches[-1].seq)
+
+    async def _carry(self, source: Conversation, target: Conversation, up_to: int) -> None:
         for attempt in range(TRIES):
             try:
-                await self._to(target, source, own)
-                break
+                await self._to(target, source, up_to)
+                return
             except StaleWrite:
-                await asyncio.sleep(0.01 * attempt)
-        else:
-            raise StoreUnavailable("state", "the session's item kept changing", definite=True)
-        await self._clear(source, own.patches[-1].seq)
+                await asyncio.sleep(PAUSE_S * min(attempt, 20))
+        raise StoreUnavailable("state", "the item to patch kept changing", definite=True)
 
-    async def _to(self, target: Conversation, source: Conversation, own: Item) -> None:
+    async def _to(self, target: Conversation, source: Conversation, up_to: int) -> None:
         stored = await self._state.read(target)
+        # In this order: what the source has no more now, it had given to the target before that was read; then either the
+        # mark is there, or it was let go because the source had nothing left.
+        own = unpack((await self._state.read(source)).body)
         item = heads.whole(self._config, self._state.head, stored)
-        mark = item.applied.get(source.agent, 0)
-        due = [patch for patch in own.patches if patch.seq > mark]
+        name = build.source_of(source, target)
+        mark = item.applied.get(name, 0)
+        due = [p for p in own.patches if mark < p.seq <= up_to and _target(source, p) == target]
         if not due:
             return
+        item.user = item.user or (own.user if target.is_session else "")
         state = build.state_of(item, self._config, item.user)
         kept: list[Conflict] = []
         for patch in due:
-            decoded = decode_patch(patch.patch)
-            try:
-                state = apply(state, decoded)
-                heads.record(self._config, self._state.head, item, decoded)
-            except PatchError:
+            landed = land(state, patch)
+            data = to_json(landed.state)
+            if len(data) > build.STATE_LIMIT:
+                kept.append(Conflict(name, stored.versions.version + 1, patch.patch))
+                continue
+            state, item.state = landed.state, data
+            heads.record(self._config, self._state.head, item, landed.applied)
+            if landed.conflict is not None:
                 # It was made for a state that has become another: somebody has to look at it.
-                kept.append(Conflict(source.agent, stored.versions.version + 1, patch.patch))
-        item.state = to_json(state)
+                kept.append(Conflict(name, stored.versions.version + 1, landed.conflict_json()))
         item.conflicts = [*item.conflicts, *kept]
-        item.subject = item.subject or own.subject
-        item.applied = {**item.applied, source.agent: due[-1].seq}
+        item.subject = item.subject or (own.subject if target.is_session else f"project:{target.session}")
+        item.updated_at = max(item.updated_at, own.updated_at)
+        item.created_at = item.created_at or item.updated_at
+        others = {other: seq for other, seq in item.applied.items() if other != name}
+        item.applied = {**await self._without_oldest(target, others), name: due[-1].seq}
         await self._write(target, item, stored.versions)
         self._metrics.conflicts.inc(len(kept))
         await self._drop(target)
+
+    async def _without_oldest(self, target: Conversation, marks: dict[str, int]) -> dict[str, int]:
+        """Let the oldest marks go, of sources that have nothing left for this target."""
+        if target.is_session or len(marks) < KEPT_MARKS:
+            return marks
+        oldest = next(iter(marks))
+        session, _, agent = oldest.partition("\x1f")
+        source = Conversation(target.tenant, session, agent)
+        left = unpack((await self._state.read(source)).body).patches
+        if any(_target(source, patch) == target for patch in left):
+            return {**{name: seq for name, seq in marks.items() if name != oldest}, oldest: marks[oldest]}
+        return {name: seq for name, seq in marks.items() if name != oldest}
 
     async def _clear(self, source: Conversation, up_to: int) -> None:
         """A step of the source that runs meanwhile writes its item anyway and finds them applied: no need to try again."""
         stored = await self._state.read(source)
         item = unpack(stored.body)
-        item.patches = [patch for patch in item.patches if patch.seq > up_to]
+        left = [patch for patch in item.patches if patch.seq > up_to]
+        if len(left) == len(item.patches):
+            return
+        item.patches = left
         try:
             await self._write(source, item, stored.versions)
         except StaleWrite:
@@ -96,3 +125,7 @@ class Patches:
         except StoreUnavailable:
             # The copy's versions no longer match the item's, so it would not be used anyway.
             return
+
+
+def _target(source: Conversation, patch: OutgoingPatch) -> Conversation:
+    return Conversation(source.tenant, patch.target_session or source.session, patch.target_agent)

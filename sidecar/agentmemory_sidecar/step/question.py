@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from agentmemory_sidecar.resource.state import Scope
 from agentmemory_sidecar.step.exchange import Inbound
 from agentmemory_sidecar.stores.protocols import ROOT, Conversation
 from agentmemory_sidecar.wire.identify import Identity
@@ -31,11 +32,17 @@ class Question:
     step: str = field(default_factory=lambda: secrets.token_hex(12))
     started: float = field(default_factory=time.perf_counter)
     fingerprint: str = ""
+    scope: Scope = Scope.SESSION
     conversation: Conversation = field(init=False)
+    owner: Conversation = field(init=False)
+    """Whose item holds the state: the session's own conversation, or the project's."""
 
     def __post_init__(self) -> None:
         who = self.identity
         self.conversation = Conversation(who.tenant, who.session, who.agent)
+        self.owner = Conversation(who.tenant, who.session, ROOT)
+        if self.scope is Scope.PROJECT and who.project:
+            self.owner = Conversation.of_project(who.tenant, who.project)
         thread = self.request.thread
         if self.request.continues_thread and thread is not None:
             # Until the item says which mark this reply has, the reply's id stands for it.
@@ -43,13 +50,13 @@ class Question:
         self.fingerprint = self.request.fingerprint(who.session, who.agent)
 
     @property
-    def root(self) -> Conversation:
-        """The session's own conversation, whose item holds the session's state."""
-        return Conversation(self.identity.tenant, self.identity.session, ROOT)
-
-    @property
     def is_root(self) -> bool:
         return self.identity.agent == ROOT
+
+    @property
+    def owns_state(self) -> bool:
+        """Whether the state lies in the conversation's own item."""
+        return self.conversation == self.owner
 
     @property
     def label(self) -> str:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+_PROJECT = "\x1fproject\x1f"
 ROOT = "root"
 """The agent name of a session's own conversation; a subagent's conversation carries the subagent's id."""
 
@@ -53,6 +54,17 @@ class Conversation:
     tenant: str
     session: str
     agent: str = ROOT
+
+    @classmethod
+    def of_project(cls, tenant: str, project: str) -> "Conversation":
+        """Where the state of a project lies: an item like a session's, that nobody converses in. No request can name it,
+        for the ids of requests hold no control characters."""
+        return cls(tenant, f"{_PROJECT}{project}")
+
+    @property
+    def is_session(self) -> bool:
+        """Whether it is a session's, and not a project's."""
+        return not self.session.startswith(_PROJECT)
 
 
 @dataclass(frozen=True, slots=True, order=True)

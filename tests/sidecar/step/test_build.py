@@ -9,7 +9,7 @@ import pytest
 from agentmemory_sidecar.archive.blobs import Drafts
 from agentmemory_sidecar.archive.keys import SubjectKey
 from agentmemory_sidecar.archive.record import Payload, header_of, payload_of
-from agentmemory_sidecar.memory.item import Item, LastStep, Outgoing, unpack
+from agentmemory_sidecar.memory.item import Item, LastStep, Outgoing, OutgoingPatch, unpack
 from agentmemory_sidecar.memory.window import Line, Turn
 from agentmemory_sidecar.step import build
 from agentmemory_sidecar.stores.protocols import Conversation, Versions
@@ -101,6 +101,6 @@ def test_copy_leaves_the_old_item_alone(tmp_path: Path) -> None:
     new = build.fresh_copy(old)
     build.add_record(new, PLACE, "step", Payload(step="s"), Versions(1, 1), [])
     build.add_conflict(new, "s", Versions(1, 1), b"{}")
-    build.add_patch_for_session(new, b"{}")
+    new.patches = [*new.patches, OutgoingPatch(1, "root", b"{}")]
 
     assert old == Item(outbox=[Outgoing("k", 1, b"x")])

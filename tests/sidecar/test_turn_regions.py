@@ -1,0 +1,125 @@
+"""Two regions on one eventual table, each with a Redis of its own: a session goes where its agent goes.
+
+The table here replicates at once; lag, partitions and lost regions are in tests/histories.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+
+from agentmemory_sidecar.resource import SidecarConfig
+from agentmemory_sidecar.resource.config import RedisHot
+from tests.claude import Match, Reply, StrictClaude
+from tests.ministack import Ministack
+from tests.sidecar.agents import Agent, injections, todos, unharmed
+from tests.sidecar.conftest import Configure, Start
+from tests.sidecar.stand import Json, Stand
+from tests.sidecar.stores.conformance.aws_backends import new_table
+
+EAST, WEST = "us-east-1", "us-west-2"
+pytestmark = pytest.mark.xdist_group("ministack")
+
+
+class Regions(NamedTuple):
+    east: Stand
+    west: Stand
+
+
+@pytest.fixture
+async def regions(configure: Configure, start: Start, ministack: Ministack) -> Regions:
+    return await spread(configure, start, ministack, {})
+
+
+async def spread(configure: Configure, start: Start, ministack: Ministack, spec: Json) -> Regions:
+    table = {"dynamodb": {"table": new_table(ministack), "endpoint": ministack.url}}
+    east = configure({"regions": [EAST, WEST], **spec, "state": {**table, **spec.get("state", {})}})
+    return Regions(await start(east), await start(elsewhere(east)))
+
+
+def elsewhere(config: SidecarConfig) -> SidecarConfig:
+    """The same resource seen from the other region. Both ask one table: what is apart is who writes which head."""
+    assert isinstance(config.hot, RedisHot)
+    hot = config.hot.model_copy(update={"urls": (config.hot.urls[0] + "?db=1",)})
+    return config.model_copy(update={"region": WEST, "hot": hot})
+
+
+async def test_session_that_moves_knows_what_it_knew_and_its_thinking_fits(
+    regions: Regions, connect: Callable[..., Agent], claude: StrictClaude
+) -> None:
+    agent = connect(regions.east)
+    claude.script(Reply(blocks=[todos("open the gate")]))
+    await agent.results(await agent.good("Begin."))
+    for stand in (regions.west, regions.east, regions.west):
+        agent.url = stand.url
+        answer = await agent.good("What about the gate?")
+        assert answer.receipt["tier"] == "state"
+    assert "open the gate" in injections(claude.requests[-1].messages)[0]
+    again = await agent.good("And now?")
+    assert again.receipt["tier"] == "hot"
+    assert await regions.east.state(agent.session) == await regions.west.state(agent.session)
+    assert unharmed(claude)
+
+
+async def test_hot_copy_that_the_other_region_has_outrun_is_not_used(
+    regions: Regions, connect: Callable[..., Agent], claude: StrictClaude
+) -> None:
+    agent = connect(regions.east)
+    await agent.good("Begin.")
+    elsewhere = agent.fresh(url=regions.west.url)
+    claude.script(Reply(blocks=[todos("close the gate")]))
+    await elsewhere.results(await elsewhere.good("I am on my phone."))
+
+    back = await agent.good("What about the gate?")
+
+    assert back.receipt["tier"] == "state"
+    assert "close the gate" in injections(claude.requests[-1].messages)[-1]
+
+
+async def test_turns_in_both_regions_at_once_both_stay(
+    regions: Regions, connect: Callable[..., Agent], claude: StrictClaude
+) -> None:
+    east = connect(regions.east)
+    await east.good("Begin.")
+    west = east.fresh(url=regions.west.url, headers={"X-User": "west"})
+    claude.script(Reply(blocks=[todos("by east")], match=Match(text="I am east."), first_byte_ms=150))
+    claude.script(Reply(blocks=[todos("by west")], match=Match(text="I am west."), first_byte_ms=150))
+    async with asyncio.TaskGroup() as group:
+        asked = [group.create_task(east.good("I am east.")), group.create_task(west.good("I am west."))]
+    assert [answer.result().status for answer in asked] == [200, 200]
+
+    whole = [await stand.item(east.session) for stand in regions]
+    assert whole[0].state == whole[1].state
+    assert whole[0].clashes == whole[1].clashes
+    (clash,) = whole[0].clashes
+    said = {str(clash.stands.operation.value), str(clash.other.operation.value)}
+    assert said == {"['by east']", "['by west']"}
+    assert {line.text for turn in whole[0].window for line in turn.lines} >= {"I am east.", "I am west."}
+    assert unharmed(claude)
+
+
+async def test_the_same_request_in_another_region_is_answered_and_not_paid_again(
+    regions: Regions, connect: Callable[..., Agent], claude: StrictClaude
+) -> None:
+    agent = connect(regions.east)
+    messages = list(agent.messages)
+    first = await agent.good("Begin.")
+    elsewhere = agent.fresh(url=regions.west.url, messages=messages)
+    before = len(claude.requests)
+    again = await elsewhere.say("Begin.")
+    assert len(claude.requests) == before
+    assert again.receipt["commit"] == "repeated"
+    assert first.status == again.status
+
+
+async def test_change_by_hand_is_seen_in_every_region(
+    regions: Regions, connect: Callable[..., Agent], claude: StrictClaude
+) -> None:
+    agent = connect(regions.east)
+    await agent.good("Begin.")
+    await regions.east.remember(agent.session, {"extracted_context": {"city": "Rome"}})
+    await regions.west.remember(agent.session, {"extracted_context": {"city": "Oslo"}})
+    states = [await stand.state(agent.session) for stand in regions]
+    assert states[0] == states[1]
+    assert states[0]["extracted_context"] == {"city": "Oslo"}
