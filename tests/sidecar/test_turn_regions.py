@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable
 from typing import NamedTuple
 
+import msgspec
 import pytest
 
 from agentmemory_sidecar.resource import SidecarConfig
@@ -123,3 +124,29 @@ async def test_change_by_hand_is_seen_in_every_region(
     states = [await stand.state(agent.session) for stand in regions]
     assert states[0] == states[1]
     assert states[0]["extracted_context"] == {"city": "Oslo"}
+
+
+async def test_clash_is_shown_and_settled_in_every_region(
+    regions: Regions, connect: Callable[..., Agent], claude: StrictClaude
+) -> None:
+    east = connect(regions.east)
+    await east.good("Begin.")
+    west = east.fresh(url=regions.west.url)
+    for name in ("east", "west"):
+        claude.script(Reply(blocks=[todos(f"by {name}")], match=Match(text=f"I am {name}."), first_byte_ms=150))
+    async with asyncio.TaskGroup() as group:
+        for agent, text in ((east, "I am east."), (west, "I am west.")):
+            group.create_task(agent.good(text))
+    path = f"/v1/sessions/{east.session}/conflicts"
+    _, _, body = await regions.west.admin("GET", path)
+    (conflict,) = msgspec.json.decode(body)["conflicts"]
+    assert conflict["pointer"] == "/active_mission/sub_tasks"
+    assert {conflict[side]["region"] for side in ("stands", "other")} == {EAST, WEST}
+
+    status, _, body = await regions.west.admin("POST", path, data={"settle": ["nonsense"]})
+    assert (status, msgspec.json.decode(body)["error"]["details"]) == (404, {"error_code": "no_such_conflict"})
+    assert (await regions.west.admin("POST", path, data={"settle": conflict["id"]}))[0] == 400
+    status, _, body = await regions.west.admin("POST", path, data={"settle": [conflict["id"]]})
+    assert (status, msgspec.json.decode(body)) == (200, {"conflicts": []})
+    _, _, body = await regions.east.admin("GET", path)
+    assert msgspec.json.decode(body) == {"conflicts": []}

@@ -18,13 +18,13 @@ import msgspec
 from aiohttp import web
 from prometheus_client import generate_latest
 
-from agentmemory_sidecar.admin.sessions import NoSuchSession, Sessions, VersionMoved
+from agentmemory_sidecar.admin.sessions import NoSuchConflict, NoSuchSession, Sessions, VersionMoved
 from agentmemory_sidecar.archive.keys import KeyUnavailable
 from agentmemory_sidecar.archive.reader import Record
 from agentmemory_sidecar.memory.state import PatchError
 from agentmemory_sidecar.step.services import Services
 from agentmemory_sidecar.stores.opened import Stores
-from agentmemory_sidecar.stores.protocols import ROOT, StoreUnavailable
+from agentmemory_sidecar.stores.protocols import ROOT, Conversation, StoreUnavailable
 from agentmemory_sidecar.wire.errors import ApiError, new_request_id
 
 
@@ -72,8 +72,10 @@ class Admin:
             web.get("/metrics", self._metrics),
             web.get("/v1/sessions", self._list),
             web.get("/v1/sessions/{id}", self._show),
-            web.get("/v1/sessions/{id}/state", self._state),
-            web.patch("/v1/sessions/{id}/state", self._patch),
+            web.get("/v1/{of:sessions|projects}/{id}/state", self._state),
+            web.patch("/v1/{of:sessions|projects}/{id}/state", self._patch),
+            web.get("/v1/{of:sessions|projects}/{id}/conflicts", self._conflicts),
+            web.post("/v1/{of:sessions|projects}/{id}/conflicts", self._settle),
             web.get("/v1/sessions/{id}/history", self._history),
             web.get("/v1/sessions/{id}/export", self._export),
         ])  # fmt: skip
@@ -91,6 +93,9 @@ class Admin:
             return failed(error)
         except NoSuchSession:
             return failed(ApiError(404, "not_found_error", "There is no such session."))
+        except NoSuchConflict as error:
+            said = f"There is no open conflict {error}: list them again."
+            return failed(ApiError(404, "not_found_error", said, "no_such_conflict"))
         except VersionMoved as error:
             return failed(ApiError(412, "conflict_error", f"Not changed: {error}.", "version_moved"))
         except PatchError as error:
@@ -126,7 +131,7 @@ class Admin:
         return reply(await self._sessions.show(request.match_info["id"]))
 
     async def _state(self, request: web.Request) -> web.Response:
-        found = await self._sessions.state(request.match_info["id"])
+        found = await self._sessions.state(named(request))
         return reply(found.state, ETag=f'"{found.version}"')
 
     async def _patch(self, request: web.Request) -> web.Response:
@@ -135,9 +140,19 @@ class Admin:
             raise ApiError(415, "invalid_request_error", f"Send {MERGE_PATCH} or {JSON_PATCH}, not {kind}.")
         expect = expected(request.headers.get("if-match", ""))
         found = await self._sessions.patch(
-            request.match_info["id"], await request.read(), json_patch=kind == JSON_PATCH, expect=expect
+            named(request), await request.read(), json_patch=kind == JSON_PATCH, expect=expect
         )
         return reply(found.state, ETag=f'"{found.version}"')
+
+    async def _conflicts(self, request: web.Request) -> web.Response:
+        return reply({"conflicts": await self._sessions.conflicts(named(request))})
+
+    async def _settle(self, request: web.Request) -> web.Response:
+        try:
+            names = msgspec.json.decode(await request.read(), type=Settling).settle
+        except msgspec.DecodeError as error:
+            raise ApiError(400, "invalid_request_error", f'Send {{"settle": [ID, …]}}: {error}.') from error
+        return reply({"conflicts": await self._sessions.settle(named(request), set(names))})
 
     async def _history(self, request: web.Request) -> web.StreamResponse:
         records = self._sessions.history(request.match_info["id"], request.query.get("agent", ROOT))
@@ -146,6 +161,18 @@ class Admin:
     async def _export(self, request: web.Request) -> web.StreamResponse:
         found = self._sessions.export(request.match_info["id"])
         return await lines(request, (line(record) async for _, record in found))
+
+
+class Settling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a request to settle conflicts says."""
+
+    settle: list[str]
+
+
+def named(request: web.Request) -> str:
+    """The session of a path, or the one where a project's state lies."""
+    name: str = request.match_info["id"]
+    return name if request.match_info["of"] == "sessions" else Conversation.of_project("", name).session
 
 
 def expected(header: str) -> int | None:

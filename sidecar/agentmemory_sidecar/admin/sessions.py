@@ -12,6 +12,7 @@ from agentmemory_sidecar.archive.reader import Record, RecordReader
 from agentmemory_sidecar.archive.record import Payload
 from agentmemory_sidecar.memory import links
 from agentmemory_sidecar.memory.admin_patch import from_json_patch, from_merge_patch
+from agentmemory_sidecar.memory.conflicts import listed, settle
 from agentmemory_sidecar.memory.item import KEPT_STEPS, Item, Outgoing
 from agentmemory_sidecar.memory.state import Patch, PatchError, apply, from_json
 from agentmemory_sidecar.memory.tokens import estimate
@@ -33,6 +34,10 @@ TRIES = 5
 
 class NoSuchSession(Exception):
     """Nothing was ever saved under this id."""
+
+
+class NoSuchConflict(Exception):
+    """No conflict of this session has this id; it may have been settled already."""
 
 
 class VersionMoved(Exception):
@@ -101,11 +106,7 @@ class Sessions:
                 "ledger": len(stored.ledger),
                 "outbox": len(item.outbox),
                 "patches": len(item.patches),
-                "conflicts": [
-                    {"source": conflict.source, "version": conflict.at_version,
-                     "operations": msgspec.json.decode(conflict.operations)}
-                    for conflict in item.conflicts
-                ],
+                "conflicts": listed(item, self._services.state.head),
                 "created_at": item.created_at,
                 "updated_at": item.updated_at,
             })  # fmt: skip
@@ -158,22 +159,30 @@ class Sessions:
     async def _write(
         self, conversation: Conversation, item: Item, read: Versions, state: dict[str, Any], patch: Patch
     ) -> None:
-        services, config = self._services, self._services.config
-        subject = item.subject or f"session:{conversation.session}"
-        key = await services.keys.key(self._tenant, subject)
-        drafts = Drafts(self._tenant, key)
-        place = build.Place(conversation, services.writer, key, services.now(), services.state.head)
-        new = Versions(read.turn, read.version + 1)
+        config = self._services.config
+        place, drafts = await self._place(conversation, item)
         if not build.set_state(item, state, config.blob_threshold_bytes, drafts):
             raise PatchError(f"a state of more than {build.STATE_LIMIT} bytes", "", "keep less, or in fewer words")
         heads.record(config, place.head, item, build.linked_patch(patch, config.blob_threshold_bytes, drafts))
-        if not item.subject:
-            await services.state.index(self._tenant, subject, conversation.session)
-        item.subject, item.updated_at, item.created_at = subject, place.now, item.created_at or place.now
-        item.steps = [*item.steps, patch.id][-KEPT_STEPS:]
         payload = Payload(
             step=patch.id, patch=build.linked(msgspec.to_builtins(patch), config.blob_threshold_bytes, drafts)
         )
+        await self._save(place, drafts, item, read, payload)
+
+    async def _place(self, conversation: Conversation, item: Item) -> tuple[build.Place, Drafts]:
+        services = self._services
+        key = await services.keys.key(self._tenant, item.subject or _subject(conversation))
+        place = build.Place(conversation, services.writer, key, services.now(), services.state.head)
+        return place, Drafts(self._tenant, key)
+
+    async def _save(self, place: build.Place, drafts: Drafts, item: Item, read: Versions, payload: Payload) -> None:
+        """Write the changed item with its record; raises StaleWrite."""
+        services, conversation = self._services, place.conversation
+        new = Versions(read.turn, read.version + 1)
+        if not item.subject and conversation.is_session:
+            await services.state.index(self._tenant, place.key.subject, conversation.session)
+        item.subject, item.updated_at, item.created_at = place.key.subject, place.now, item.created_at or place.now
+        item.steps = [*item.steps, payload.step][-KEPT_STEPS:]
         build.add_record(item, place, "patch", payload, new, drafts.keys)
         spilled: list[Outgoing] = []
         body = build.shrink(item, spilled.append, drafts)
@@ -186,6 +195,31 @@ class Sessions:
             await services.hot.drop(conversation)
         except StoreUnavailable:
             services.hot_health.failed()
+
+    async def conflicts(self, session: str) -> list[dict[str, Any]]:
+        """What was kept because two writers met at one place. Raises NoSuchSession."""
+        stored = await self._services.state.read(self._conversation(session))
+        if not stored.body and not stored.others:
+            raise NoSuchSession(session)
+        return listed(self._item(stored), self._services.state.head)
+
+    async def settle(self, session: str, names: set[str]) -> list[dict[str, Any]]:
+        """Take conflicts out; returns those that are left. Raises NoSuchSession, NoSuchConflict."""
+        conversation = self._conversation(session)
+        for _ in range(TRIES):
+            stored = await self._services.state.read(conversation)
+            if not stored.body and not stored.others:
+                raise NoSuchSession(session)
+            item = self._item(stored)
+            if unknown := settle(item, self._services.state.head, names):
+                raise NoSuchConflict(min(unknown))
+            place, drafts = await self._place(conversation, item)
+            try:
+                await self._save(place, drafts, item, stored.versions, Payload(step=f"admin-{secrets.token_hex(8)}"))
+            except StaleWrite:
+                continue
+            return listed(item, self._services.state.head)
+        raise StoreUnavailable("state", "the session kept changing while its conflicts were settled", definite=True)
 
     async def history(self, session: str, agent: str = ROOT) -> AsyncIterator[Record]:
         """The records of one conversation, oldest first. Raises NoSuchSession."""
@@ -203,3 +237,7 @@ class Sessions:
         for agent in agents:
             async for record in self.history(session, agent):
                 yield agent, await self._reader.whole(self._conversation(session, agent), record)
+
+
+def _subject(conversation: Conversation) -> str:
+    return f"session:{conversation.session}" if conversation.is_session else f"project:{conversation.session}"

@@ -45,14 +45,17 @@ class Api:
     def get(self, path: str) -> Any:
         return json.loads(b"".join(self._read(path)))
 
+    def post(self, path: str, body: Any) -> Any:
+        return json.loads(b"".join(self._read(path, "POST", json.dumps(body))))
+
     def lines(self, path: str) -> Iterator[Any]:
         for line in self._read(path):
             yield json.loads(line)
 
-    def _read(self, path: str) -> Iterator[bytes]:
+    def _read(self, path: str, method: str = "GET", body: str | None = None) -> Iterator[bytes]:
         connection = self._connect()
         try:
-            connection.request("GET", path, headers=self._headers)
+            connection.request(method, path, body, self._headers)
             response = connection.getresponse()
             if response.status >= 400:
                 message = json.loads(response.read())["error"]["message"]
@@ -164,6 +167,47 @@ def export(file: Path | None, data: Path | None, output: str, session_id: str) -
         return
     for record in records:
         click.echo(json.dumps(record, ensure_ascii=False))
+
+
+@session.command()
+@common
+@click.option("--project", is_flag=True, help="The id is a project's, not a session's.")
+@click.option("--settle", multiple=True, metavar="CONFLICT", help="Take this conflict out; may be given several times.")
+@click.argument("session_id")
+def conflicts(
+    file: Path | None, data: Path | None, output: str, project: bool, settle: tuple[str, ...], session_id: str
+) -> None:
+    """Show what was kept because two writers met at one place, or settle it.
+
+    The later write stands in the state. To have the other value instead, set it (PATCH .../state) and then settle.
+    """
+    path = f"/v1/{'projects' if project else 'sessions'}/{quoted(session_id)}/conflicts"
+    api = Api(file, data)
+    rows = (api.post(path, {"settle": list(settle)}) if settle else api.get(path))["conflicts"]
+    if output == "json":
+        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    click.echo(table(["conflict", "place", "stands", "kept beside it"], [
+        [row["id"], *_sides(row)] for row in rows
+    ], empty="no conflict"))  # fmt: skip
+
+
+def _sides(row: dict[str, Any]) -> list[str]:
+    if "stands" in row:
+        return [
+            row["pointer"],
+            *(f"{row[side]['region']}: {_short(row[side]['value'])}" for side in ("stands", "other")),
+        ]
+    clashes = row["operations"].get("clashes", [])
+    places = ", ".join(clash["pointer"] for clash in clashes)
+    theirs = ", ".join(_short(clash.get("theirs")) for clash in clashes)
+    ours = ", ".join(_short(clash["ours"].get("value")) for clash in clashes)
+    return [places or "the whole state", theirs, f"{row['source']}: {ours or 'a patch that does not fit'}"]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:59] + "…"
 
 
 def moment(seconds: float) -> str:
