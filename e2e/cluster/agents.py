@@ -1,6 +1,7 @@
 """Unmodified agents: a Deployment that knows of no memory, and what one says through its pod."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,12 +97,20 @@ async def ask(namespace: str, session: str, text: str, app: str = "agent", retri
 
     ``retries`` is how often its SDK tries again; None for the SDK's default.
     """
+    (said,) = await ask_each(namespace, [session], text, app, retries)
+    return said
+
+
+async def ask_each(
+    namespace: str, sessions: Sequence[str], text: str, app: str = "agent", retries: int | None = None
+) -> list[Said]:
+    """The same turn in each session, from one process: to start that costs more than a turn."""
     pod = await running_pod(namespace, app)
-    said_to = [] if retries is None else ["env", f"AGENT_RETRIES={retries}"]
-    command = [*said_to, "python", "agent.py", session, text]
+    setting = [] if retries is None else ["env", f"AGENT_RETRIES={retries}"]
+    command = [*setting, "python", "agent.py", ",".join(sessions), text]
     output = await kubectl("-n", namespace, "exec", pod, "-c", "agent", "--", *command)
-    said = json.loads(output.out.strip().splitlines()[-1])
-    return Said(said["answer"], said["receipt"])
+    lines = map(json.loads, output.out.strip().splitlines()[-len(sessions) :])
+    return [Said(line["answer"], line["receipt"]) for line in lines]
 
 
 async def memory(namespace: str, name: str) -> dict[str, str]:

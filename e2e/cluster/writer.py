@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from e2e.cluster.agents import ask
+from e2e.cluster.agents import ask, ask_each
 from e2e.cluster.shell import Failed
 from e2e.cluster.wait import until
 
@@ -48,10 +48,11 @@ class Writer:
         await until(f"{count} turns more", look, timeout_s=timeout_s)
 
     async def check(self) -> None:
-        """Everything acknowledged is known."""
-        for session, fact in self.acknowledged.items():
-            known = await ask(self.namespace, session, QUESTION)
-            assert fact in known.answer, (session, fact, known)
+        """Everything acknowledged is known, and something was."""
+        assert self.acknowledged
+        known = await ask_each(self.namespace, list(self.acknowledged), QUESTION)
+        for (session, fact), said in zip(self.acknowledged.items(), known, strict=True):
+            assert fact in said.answer, (session, fact, said)
 
 
 @asynccontextmanager
