@@ -15,15 +15,19 @@ from agentmemory_sidecar.memory.rules import Rules
 from agentmemory_sidecar.metrics import Metrics
 from agentmemory_sidecar.resource.config import SidecarConfig
 from agentmemory_sidecar.step.patches import Patches
+from agentmemory_sidecar.step.recent import Recents
 from agentmemory_sidecar.step.renewals import Renewals
 from agentmemory_sidecar.step.services import Services
+from agentmemory_sidecar.stores.health import Cooldown
 from agentmemory_sidecar.stores.opened import Stores, open_stores
-from agentmemory_sidecar.stores.protocols import StoreUnavailable
+from agentmemory_sidecar.stores.protocols import KeyShelf, StateStore, StoreUnavailable
 from agentmemory_sidecar.tasks import Tasks
 from agentmemory_sidecar.wire.identify import IdentityRules
 
 SWEEP_S = 20.0
 """How often the outboxes of quiet conversations are looked through."""
+SWEEP_ELSEWHERE_S = 300.0
+"""Likewise those of other regions' heads, which their own sidecars sweep while there are any."""
 DRAIN_ARCHIVE_S = 5.0
 
 
@@ -98,14 +102,19 @@ class Engine:
         self.services = services = assemble(
             self.config, stores, upstream, self._tasks, self._pod, metrics=self._metrics, session=self._session
         )
+        services.elsewhere = tuple(elsewhere(services, stores, tier) for tier in stores.elsewhere)
         for container, url in self._upstreams.items():
             own = self.config.upstream.model_copy(update={"url": url.rstrip("/"), "tls": None, "server_name": ""})
             other = HttpUpstream(own)
             self._undo.push_async_callback(other.close)
-            self.views[container] = replace(services, upstream=other)
+            others = tuple(replace(each, upstream=other) for each in services.elsewhere)
+            self.views[container] = replace(services, upstream=other, elsewhere=others)
         self._undo.push_async_callback(self._background.close)
         self._background.start(services.renewals.run(), "renew locks")
-        self._background.start(services.archiver.run(), "carry records")
+        for each in (services, *services.elsewhere):
+            self._background.start(each.archiver.run(), "carry records")
+        for each in services.elsewhere:
+            self._background.start(each.archiver.sweep_for_ever(SWEEP_ELSEWHERE_S), "sweep outboxes of other heads")
         self._background.start(services.archiver.sweep_for_ever(SWEEP_S), "sweep outboxes")
 
     @contextlib.contextmanager
@@ -145,6 +154,19 @@ def key_store(config: SidecarConfig, stores: Stores) -> KeyStore:
         return LocalKeyStore(Path(config.keys_dir))
     assert stores.shelf is not None
     return SharedKeyStore(stores.shelf, config.master, head=stores.state.head)
+
+
+def elsewhere(services: Services, stores: Stores, tier: tuple[StateStore, KeyShelf]) -> Services:
+    """The same services with another region's endpoint of the state tier, whose head is another item."""
+    state, shelf = tier
+    config = services.config
+    patches = Patches(state, stores.hot, config, services.metrics)
+    archiver = Archiver(config.tenant, stores.records, stores.blobs, state, patches, state_ttl_s=services.state_ttl_s)
+    keys = SharedKeyStore(shelf, config.master, head=state.head) if config.master else services.keys
+    return replace(
+        services, state=state, patches=patches, archiver=archiver, keys=keys, recents=Recents(),
+        state_health=Cooldown(2.0, 30.0), elsewhere=(),
+    )  # fmt: skip
 
 
 def assemble(

@@ -52,6 +52,7 @@ async def handle(services: Services, inbound: Inbound, client: Client) -> None:
 
 async def _messages(services: Services, inbound: Inbound, where: Route, client: Client) -> None:
     assert isinstance(inbound.body, bytes)
+    services = services.at_hand()
     if len(inbound.body) > LIMIT:
         raise too_large(LIMIT)
     body = decode_body(inbound.body, inbound.headers.get("content-encoding", ""))

@@ -15,7 +15,7 @@ from agentmemory_sidecar.step.choose import choose
 from agentmemory_sidecar.step.commit import commit
 from agentmemory_sidecar.step.exchange import Client, ClientGone
 from agentmemory_sidecar.step.forward import forward
-from agentmemory_sidecar.step.hydrate import hydrate
+from agentmemory_sidecar.step.hydrate import StateAway, hydrate
 from agentmemory_sidecar.step.inject import Injection, inject
 from agentmemory_sidecar.step.question import Question
 from agentmemory_sidecar.step.release import release
@@ -27,8 +27,12 @@ from agentmemory_sidecar.wire.errors import ApiError, memory_unavailable
 async def run(services: Services, question: Question, client: Client, flight: Flight) -> None:
     """Take one identified step to its end; the client has its answer or its error when this returns."""
     try:
-        await _step(services, question, client, flight)
-    except ApiError as error:
+        try:
+            await _step(services, question, client, flight)
+        except StateAway as away:
+            await _step(away.instead, question, client, flight)
+    except (ApiError, StateAway) as failed:
+        error = failed if isinstance(failed, ApiError) else memory_unavailable("state tier")
         services.metrics.failed.labels(error.code or error.type).inc()
         await refuse(client, error)
     except ClientGone:

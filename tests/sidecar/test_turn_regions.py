@@ -4,15 +4,16 @@ The table here replicates at once; lag, partitions and lost regions are in tests
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import NamedTuple
 
 import msgspec
 import pytest
 
 from agentmemory_sidecar.resource import SidecarConfig
-from agentmemory_sidecar.resource.config import RedisHot
+from agentmemory_sidecar.resource.config import DynamoDbState, RedisHot, RegionAws
 from tests.claude import Match, Reply, StrictClaude
+from tests.faults import FaultProxy
 from tests.ministack import Ministack
 from tests.sidecar.agents import Agent, injections, todos, unharmed
 from tests.sidecar.conftest import Configure, Start
@@ -150,3 +151,63 @@ async def test_clash_is_shown_and_settled_in_every_region(
     assert (status, msgspec.json.decode(body)) == (200, {"conflicts": []})
     _, _, body = await regions.east.admin("GET", path)
     assert msgspec.json.decode(body) == {"conflicts": []}
+
+
+# -------------------------------------------------------------------------------------------- an endpoint that is away
+
+
+@pytest.fixture
+async def failing(configure: Configure, start: Start, ministack: Ministack) -> AsyncIterator[tuple[Stand, FaultProxy]]:
+    """A sidecar in the east whose own endpoint can be made to fail, and who knows the west's."""
+    async with FaultProxy((ministack.host, ministack.port)) as proxy:
+        state = {"table": new_table(ministack), "endpoint": f"http://{proxy.host}:{proxy.port}"}
+        config = configure({"regions": [EAST, WEST], "state": {"dynamodb": state, "timeout": "1s"}})
+        assert isinstance(config.state, DynamoDbState)
+        (other,) = config.state.elsewhere
+        assert (other.region, other.aws.region) == (WEST, WEST)
+        aws = config.state.aws.model_copy(update={"endpoint": ministack.url})
+        table = config.state.model_copy(update={"elsewhere": (RegionAws(region=WEST, aws=aws),)})
+        yield await start(config.model_copy(update={"state": table})), proxy
+
+
+@pytest.mark.parametrize("how", ["refuse", "blackhole"])
+async def test_turns_go_on_through_the_other_regions_endpoint_and_come_back(
+    failing: tuple[Stand, FaultProxy], connect: Callable[..., Agent], claude: StrictClaude, how: str
+) -> None:
+    stand, proxy = failing
+    agent = connect(stand)
+    claude.script(Reply(blocks=[todos("open the gate")]))
+    await agent.results(await agent.good("Begin."))
+    if how == "refuse":
+        await proxy.refuse()
+    else:
+        proxy.blackhole()
+    answer = await agent.good("What about the gate?")
+    assert answer.receipt["turn"] == "1"  # the other head's first
+    assert "open the gate" in injections(claude.requests[-1].messages)[0]
+    claude.script(Reply(blocks=[todos("close the gate")]))
+    await agent.results(await agent.good("Go on."))
+    await proxy.heal()
+    stand.services.state_health.worked()  # as it would after a while
+
+    back = await agent.good("And the gate?")
+
+    assert back.receipt["turn"] == "3"
+    assert await stand.sub_tasks(agent.session) == ["close the gate"]
+    assert not (await stand.item(agent.session)).clashes
+    assert unharmed(claude)
+
+
+async def test_request_that_no_endpoint_can_save_is_refused(
+    failing: tuple[Stand, FaultProxy], connect: Callable[..., Agent], claude: StrictClaude
+) -> None:
+    stand, proxy = failing
+    agent = connect(stand)
+    await agent.good("Begin.")
+    await proxy.refuse()
+    (other,) = stand.services.elsewhere
+    other.state_health.failed()
+    before = len(claude.requests)
+    answer = await agent.say("Go on.")
+    assert answer.status == 503
+    assert len(claude.requests) == before

@@ -50,6 +50,8 @@ class Made(msgspec.Struct, frozen=True, omit_defaults=True):
     """Key of the entry that stood there; empty for none."""
     opening: bool = False
     """The request showed no earlier reply: a conversation began here."""
+    lacking: bool = False
+    """Its prompt may have lacked what those before it held: its own thinking, and all behind it, is bound to that."""
 
 
 def pack(entry: Entry) -> bytes:

@@ -1,5 +1,6 @@
 """An AgentMemory, seen from one region, as a SidecarConfig."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,12 +15,13 @@ from agentmemory_sidecar.resource.ephemeral import ExternalRedis
 from agentmemory_sidecar.resource.errors import NotSupportedYet, ResourceError
 from agentmemory_sidecar.resource.prompt import ExtractionSubAgent, SubAgent
 from agentmemory_sidecar.resource.references import Resolver, Unresolved
-from agentmemory_sidecar.resource.state import ClusterRef, Postgres
+from agentmemory_sidecar.resource.state import ClusterRef, DynamoDb, Postgres
 from agentmemory_sidecar.resource.unsupported import unsupported
 from agentmemory_sidecar.resource.values import dsn_problem
 from agentmemory_sidecar.resource.yamltext import Path as FieldPath
 
 REFERENCE_SCHEMA = "2.1"
+DYNAMODB: FieldPath = ("spec", "state", "dynamodb")
 """The version of the state object's form when the resource declares none."""
 
 
@@ -196,9 +198,19 @@ class _Compiler:
             return c.DynamoDbState(
                 table=table.table,
                 strong=table.consistency == "Strong",
-                aws=self.aws(table, self.known.dynamodb_endpoint, ("spec", "state", "dynamodb")),
+                aws=self.aws(table, self.known.dynamodb_endpoint, DYNAMODB),
+                elsewhere=tuple(self.elsewhere(state.dynamodb)),
             )
         return self.known.embedded_postgres or c.EmbeddedStore()
+
+    def elsewhere(self, table: DynamoDb) -> Iterator[c.RegionAws]:
+        """From this region round to the one before it, so that regions do not all turn to the same one."""
+        regions = self.spec.regions
+        here = regions.index(self.region)
+        for region in (*regions[here + 1 :], *regions[:here]):
+            access = at(table, region)
+            aws = self.aws(access, self.known.dynamodb_endpoint, DYNAMODB, region=region)
+            yield c.RegionAws(region=region, aws=aws)
 
     def archive(self) -> c.PostgresStore | c.S3Archive | c.EmbeddedStore:
         archive = self.spec.archive
@@ -256,10 +268,10 @@ class _Compiler:
         trust = self.tls(tls, (*path, "tls")) if tls else c.TlsConfig(ca_pem=ca_pem)
         return c.PostgresStore(dsn=SecretStr(dsn), tls=trust)
 
-    def aws(self, access: AwsAccess, endpoint: str, path: FieldPath) -> c.AwsConfig:
+    def aws(self, access: AwsAccess, endpoint: str, path: FieldPath, *, region: str = "") -> c.AwsConfig:
         keys, where = access.credentials, (*path, "credentials")
         return c.AwsConfig(
-            region=access.aws_region or self.region,
+            region=access.aws_region or region or self.region,
             endpoint=access.endpoint or endpoint,
             role_arn=access.role_arn or self.known.role_arn,
             access_key_id=self.value(keys.access_key_id_from if keys else None, (*where, "accessKeyIdFrom")),

@@ -104,6 +104,15 @@ class AwsConfig(Config):
     """TLS settings for `endpoint`; None for the defaults."""
 
 
+class RegionAws(Config):
+    """An endpoint in another region."""
+
+    region: str
+    """The region of the resource; what is written there is written into its head."""
+    aws: AwsConfig
+    """Where, and as whom."""
+
+
 class DynamoDbState(Config):
     """A DynamoDB table."""
 
@@ -115,6 +124,8 @@ class DynamoDbState(Config):
     """Whether the regions see one another's writes at once (one head) or later (a head for each region)."""
     aws: AwsConfig
     """Where, and as whom."""
+    elsewhere: tuple[RegionAws, ...] = ()
+    """The same table's endpoints in the resource's other regions, to be asked in this order while this region's is away."""
 
 
 class S3Archive(Config):

@@ -31,10 +31,9 @@ async def _ledger(services: Services, question: Question) -> tuple[dict[str, Ent
         begun = await services.hot.peek(question.conversation, compaction=question.identity.compaction)
         found |= begun.ledger
         if begun.copy is not None:
-            known = heads.unpack_copy(services.config, services.state.head, begun.copy.body)
-            if known is not None:
-                item = heads.together(services.config, services.state.head, *known)
-                complete = True
+            _, body, others = heads.unpack_copy(services.config, services.state.head, begun.copy)
+            item = heads.together(services.config, services.state.head, body, others)
+            complete = bool(body)
     except StoreUnavailable:
         services.hot_health.failed()
     if not complete:

@@ -32,6 +32,8 @@ from agentmemory_sidecar.wire.errors import fenced, memory_unavailable
 from agentmemory_sidecar.wire.events import Reply
 
 TRIES = 8
+TRIES_WITH_OTHERS = 2
+"""Where the client's next try can be answered through another region's endpoint, it should not wait for long."""
 PAUSE_S = 0.1
 """The first pause between tries to reach the state tier; it doubles."""
 
@@ -78,6 +80,7 @@ async def _outcome(
         written = await _save(services, question, memory, injection, reply, decided, lease)
     except StoreUnavailable as error:
         services.metrics.state_unavailable.inc()
+        services.state_health.failed()
         if services.config.on_state_unavailable is StateUnavailable.REFUSE:
             raise memory_unavailable("state tier", sent=True) from error
         return {"commit": "not-remembered"}
@@ -126,7 +129,7 @@ async def _save(
         except StaleWrite:
             pass
         except StoreUnavailable:
-            if attempt == TRIES - 1:
+            if attempt == (TRIES_WITH_OTHERS if services.elsewhere else TRIES) - 1:
                 raise
             await asyncio.sleep(pause)
             pause = min(pause * 2, 2.0)

@@ -74,7 +74,8 @@ def next_item(config: SidecarConfig, archived: int, finished: Finished, base: It
         build.set_window(item, turns, threshold, drafts, base.window)
         item.mark = mark_with(question, reply)
         entry = finished.injection.here(request)
-        item.remember(Made(reply.id, item.mark, request.chain.last, entry, begins(question)))
+        lacking = finished.injection.lacking
+        item.remember(Made(reply.id, item.mark, request.chain.last, entry, begins(question), lacking))
         item.entries = len(finished.memory.ledger) + (1 if finished.injection.new else 0)
         build.set_last(item, question, reply, place, threshold, drafts)
     item.steps = [*item.steps, question.step][-KEPT_STEPS:]

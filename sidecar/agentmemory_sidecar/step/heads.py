@@ -5,6 +5,7 @@ Where a store has one head (Postgres, strong tables) the item is all there is, a
 
 from collections.abc import Iterable
 from copy import copy
+from dataclasses import replace
 
 import msgspec
 
@@ -16,7 +17,7 @@ from agentmemory_sidecar.memory.window import Turn
 from agentmemory_sidecar.resource.config import SidecarConfig
 from agentmemory_sidecar.step.build import strategies
 from agentmemory_sidecar.step.question import Question
-from agentmemory_sidecar.stores.protocols import OtherHead, Stored, Versions
+from agentmemory_sidecar.stores.protocols import HotCopy, OtherHead, Stored, Versions
 
 
 class _Copy(msgspec.Struct, frozen=True, array_like=True):
@@ -98,12 +99,19 @@ def pack_copy(config: SidecarConfig, head: str, body: bytes, others: Iterable[Ot
     return msgspec.msgpack.encode(_Copy(head, body, [(other.head, other.version, other.body) for other in others]))
 
 
-def unpack_copy(config: SidecarConfig, head: str, data: bytes) -> tuple[bytes, tuple[OtherHead, ...]] | None:
-    """This region's body and the others' heads; None for a copy that another endpoint's writer left."""
+def unpack_copy(config: SidecarConfig, head: str, copy: HotCopy) -> tuple[Versions, bytes, tuple[OtherHead, ...]]:
+    """What the hot copy says of this head and of the others. One that was left by a writer of another head (its region's
+    endpoint was away for a while) tells of that head, and is never all that is to be known of this one."""
     if not config.many_heads:
-        return data, ()
-    found = msgspec.msgpack.decode(data, type=_Copy)
-    return (found.own, tuple(OtherHead(*row) for row in found.others)) if found.head == head else None
+        return copy.versions, copy.body, ()
+    found = msgspec.msgpack.decode(copy.body, type=_Copy)
+    others = tuple(OtherHead(*row) for row in found.others)
+    if found.head == head:
+        return replace(copy.versions, others=versions_of(others)), found.own, others
+    version = next((other.version for other in others if other.head == head), 0)
+    written = OtherHead(found.head, copy.versions.version, found.own)
+    others = newest([written], (other for other in others if other.head != head))
+    return Versions(-1, version, versions_of(others)), b"", others
 
 
 def behind(known: Versions, tier: Versions) -> bool:

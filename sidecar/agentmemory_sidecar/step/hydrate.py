@@ -77,20 +77,32 @@ class Memory:
         return last
 
 
+class StateAway(Exception):
+    """The state tier does not answer at this endpoint, and nothing was sent yet; ``instead`` has another one."""
+
+    def __init__(self, instead: Services) -> None:
+        super().__init__("the state tier does not answer")
+        self.instead = instead
+
+
 async def hydrate(services: Services, question: Question, lease: Lease) -> Memory:
     """Raises ApiError (503) where the state tier is away and the resource refuses to go on without it, and where it is
-    behind what the hot tier knows."""
+    behind what the hot tier knows; StateAway where another region's endpoint can be asked."""
     try:
         memory = await _own(services, question, lease)
         if not question.owns_state:
             memory.state = await _owner_state(services, question, memory.item)
     except StoreUnavailable as error:
         services.metrics.state_unavailable.inc()
+        services.state_health.failed()
+        if services.at_hand() is not services:
+            raise StateAway(services.at_hand()) from error
         if services.config.on_state_unavailable is StateUnavailable.REFUSE:
             raise memory_unavailable("state tier") from error
         return _without(services, lease)
     except UnknownFormat as error:
         raise memory_unavailable("newer format") from error
+    services.state_health.worked()
     thread = question.request.thread
     if (
         question.request.continues_thread
@@ -147,11 +159,7 @@ def _known(services: Services, lease: Lease, begun: Begun) -> _Known | None:
         if recent is None or recent.versions != begun.copy.versions:
             return None
         return _Known(recent.versions, Stored(recent.versions, b"", {}, recent.others), recent)
-    found = heads.unpack_copy(services.config, services.state.head, begun.copy.body)
-    if found is None:
-        return None
-    body, others = found
-    versions = replace(begun.copy.versions, others=heads.versions_of(others))
+    versions, body, others = heads.unpack_copy(services.config, services.state.head, begun.copy)
     return _Known(versions, Stored(versions, body, {}, others))
 
 

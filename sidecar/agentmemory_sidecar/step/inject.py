@@ -45,6 +45,8 @@ class Injection:
     """The new entry while only the hot tier has it; it reaches the state tier with the commit, or when the step ends."""
     fresh: bool = False
     """A client without a history of its own: the last turns are put before its first message."""
+    lacking: bool = False
+    """Something that the client was answered with before may be missing here."""
     nothing: Entry | None = None
     """What to keep if the attempt fails though nothing was put in here."""
     receipt: dict[str, str] = field(default_factory=dict)
@@ -136,7 +138,8 @@ async def inject(
         injection.nothing = entry
     body = assemble(question.request, injection.entries)
     betas: tuple[str, ...] = ()
-    if question.request.carries_thinking and _may_lack_entries(services.config, question.request, memory):
+    injection.lacking = _may_lack_entries(services.config, question.request, memory)
+    if question.request.carries_thinking and injection.lacking:
         # Thinking that no longer fits is better dropped than refused.
         body, betas = _drop_blocks(question.request, body), (DROP_BLOCK_BETA,)
         services.metrics.dropped_blocks.inc()
@@ -149,14 +152,18 @@ async def inject(
 
 
 def _may_lack_entries(config: SidecarConfig, request: MessagesRequest, memory: Memory) -> bool:
-    """Whether the client may have been answered with a prompt that is not known here: its state tier is away, or another
-    region answered last and its item, or entries that lie beside it, have not come over."""
+    """Whether the client may have been answered with prompts that are not those which are known here: its state tier is
+    away; another region answered last, and its item, or an entry that lies beside it, has not come over; or that was so
+    when an earlier reply was made, whose thinking is bound to a prompt without what has come since."""
     if memory.tier is Tier.NONE:
         return True
-    if not config.many_heads:
+    if not config.many_heads or not request.has_assistant:
         return False
-    newest = request.mark_of_last_assistant()
-    return memory.item.entries > len(memory.ledger) or all(reply.mark != newest for reply in memory.item.replies)
+    own, newest = request.chain.places, request.mark_of_last_assistant()
+    made = [reply for reply in memory.item.replies if reply.mark in own]
+    if all(reply.mark != newest for reply in made):
+        return True
+    return any(reply.lacking or (reply.entry and reply.entry not in memory.ledger) for reply in made)
 
 
 def _perhaps_only_hot(request: MessagesRequest, memory: Memory, replay: Replay) -> dict[str, bytes]:

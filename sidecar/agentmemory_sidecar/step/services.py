@@ -45,6 +45,9 @@ class Services:
     now: Callable[[], float] = time.time
     """Seconds since the epoch."""
     hot_health: Cooldown = field(default_factory=lambda: Cooldown(1.0))
+    state_health: Cooldown = field(default_factory=lambda: Cooldown(2.0, 30.0))
+    elsewhere: tuple["Services", ...] = ()
+    """The same, but with the state tier's endpoint of another region; in the order in which they are turned to."""
     blob_health: Cooldown = field(default_factory=lambda: Cooldown(5.0))
     unreleased: set[str] = field(default_factory=set)
     """Tokens of ended steps whose locks could not be released: whoever meets one of these locks may."""
@@ -54,6 +57,10 @@ class Services:
     """The requests that came last, for those that continue them."""
     flights: set["Flight"] = field(default_factory=set)
     """Steps that run now."""
+
+    def at_hand(self) -> "Services":
+        """Those whose state tier is not known to be away, this region's first."""
+        return next((each for each in (self, *self.elsewhere) if each.state_health.ready), self)
 
     @property
     def writer(self) -> str:

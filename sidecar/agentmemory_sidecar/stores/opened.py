@@ -6,6 +6,7 @@ Adapters are imported when they are chosen: a sidecar on Postgres never loads th
 import asyncio
 import contextlib
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -45,6 +46,8 @@ class Stores:
     """Databases that could not be reached at the start: nobody knows whether they have our tables."""
     shelf: KeyShelf | None = None
     """For wrapped sealing keys, beside the state."""
+    elsewhere: tuple[tuple[StateStore, KeyShelf], ...] = ()
+    """The state tier at its endpoints in other regions, each with its own head."""
 
     async def make_tables(self) -> None:
         """Go on until each of ``without_tables`` has been reached."""
@@ -68,6 +71,8 @@ class Stores:
                 stack.push_async_callback(server.stop)
             for store in (self.hot, self.state, self.records, self.blobs):
                 stack.push_async_callback(store.close)
+            for state, _ in self.elsewhere:
+                stack.push_async_callback(state.close)
 
 
 async def open_stores(config: c.SidecarConfig) -> Stores:
@@ -93,7 +98,8 @@ async def open_stores(config: c.SidecarConfig) -> Stores:
         undo.push_async_callback(state.close)
         records, blobs = await _objects(opening)
         undo.pop_all()
-        return Stores(hot, state, records, blobs, servers, files, without_tables, shelf)
+        elsewhere = tuple(_elsewhere(opening))
+        return Stores(hot, state, records, blobs, servers, files, without_tables, shelf, elsewhere)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +159,19 @@ async def _state(opening: _Opening) -> tuple[StateStore, KeyShelf]:
     await _tables(opening, config.state, options)
     state = PostgresStateStore(options)
     return state, PostgresKeyShelf(state.pool)
+
+
+def _elsewhere(opening: _Opening) -> "Iterator[tuple[StateStore, KeyShelf]]":
+    """Nothing is asked there before it is needed."""
+    state = opening.config.state
+    if not isinstance(state, c.DynamoDbState) or state.strong:
+        return
+    from agentmemory_sidecar.stores.dynamodb import DynamoStateStore
+
+    for other in state.elsewhere:
+        aws = _aws(other.aws, opening.config.deadlines.state_s, "spec.state.dynamodb.tls", opening.files)
+        store = DynamoStateStore(aws, state.table, head=other.region)
+        yield store, store.shelf
 
 
 async def _objects(opening: _Opening) -> tuple[ObjectStore, ObjectStore]:
