@@ -138,7 +138,7 @@ async def inject(
         injection.nothing = entry
     body = assemble(question.request, injection.entries)
     betas: tuple[str, ...] = ()
-    injection.lacking = _may_lack_entries(services.config, question.request, memory)
+    injection.lacking = may_lack_entries(services.config, question.request, memory)
     if question.request.carries_thinking and injection.lacking:
         # Thinking that no longer fits is better dropped than refused.
         body, betas = _drop_blocks(question.request, body), (DROP_BLOCK_BETA,)
@@ -151,7 +151,7 @@ async def inject(
     return Prompt(body, betas, receipt(injection.receipt))
 
 
-def _may_lack_entries(config: SidecarConfig, request: MessagesRequest, memory: Memory) -> bool:
+def may_lack_entries(config: SidecarConfig, request: MessagesRequest, memory: Memory) -> bool:
     """Whether the client may have been answered with prompts that are not those which are known here: its state tier is
     away; another region answered last, and its item, or an entry that lies beside it, has not come over; or that was so
     when an earlier reply was made, whose thinking is bound to a prompt without what has come since."""
