@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LITELLM := .venvs/litellm/.ready
 
-.PHONY: run test e2e e2e-all lint bench format generated clean help
+.PHONY: run test histories e2e e2e-all lint bench format generated clean help
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -24,6 +24,9 @@ run: $(READY) ## a conversation that survives kills, then a sidecar that keeps s
 test: $(READY) ## all tests against real stores and real clients (ARGS for pytest)
 	@bash tests/prepare
 	@. .venvs/tests.env && $(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
+
+histories: $(READY) ## random histories in several regions, in virtual time (HISTORIES=n: how many, SEED=n: that one)
+	@$(BIN)/python -m tests.histories $(if $(SEED),--seed $(SEED),--count $(or $(HISTORIES),10000)) $(ARGS)
 
 lint: $(READY) ## ruff, mypy, import contracts, generated files
 	$(BIN)/ruff check .
