@@ -8,7 +8,6 @@ import asyncpg
 import pytest
 
 from agentmemory_sidecar.app import Address, Sidecar
-from agentmemory_sidecar.engine import warn_of_regions
 from agentmemory_sidecar.resource.config import AwsConfig, DynamoDbState, PostgresStore, S3Archive
 from agentmemory_sidecar.stores import opened
 from agentmemory_sidecar.stores.protocols import StoreUnavailable
@@ -173,29 +172,6 @@ async def test_database_that_is_not_ours_to_use_ends_the_start(configure: Config
         StoreUnavailable, match=r'relation "chunks" already exists \(42P07\); the schema agentmemory must'
     ):
         await sidecar.start(LOOPBACK, LOOPBACK)
-
-
-@pytest.mark.parametrize(("consistency", "warned"), [("Eventual", True), ("Strong", False)])
-def test_regions_that_are_not_merged_are_warned_of(
-    configure: Configure, caplog: pytest.LogCaptureFixture, consistency: str, warned: bool
-) -> None:
-    table = {"table": "memory", "consistency": consistency}
-    config = configure({"regions": ["us-east-1", "us-east-2", "us-west-2"], "state": {"dynamodb": table}})
-    warn_of_regions(config)
-
-    lines = [record.getMessage() for record in caplog.records]
-    assert (
-        lines
-        == [
-            "regions are not merged yet: region us-east-1 reads and writes its own state alone, and sees nothing of "
-            "us-east-2, us-west-2; keep each session in one region"
-        ]
-        * warned
-    )
-    caplog.clear()
-    warn_of_regions(configure({"regions": ["us-east-1"], "state": {"dynamodb": {"table": "memory"}}}))
-    warn_of_regions(configure({"regions": ["us-east-1", "us-east-2"]}))
-    assert not caplog.records
 
 
 async def test_port_that_is_taken_is_an_error_and_leaves_nothing_open(configure: Configure, stand: Stand) -> None:
