@@ -12,6 +12,8 @@ import pytest
 
 from agentmemory_sidecar.resource import SidecarConfig
 from agentmemory_sidecar.resource.config import DynamoDbState, RedisHot, RegionAws
+from agentmemory_sidecar.stores.aws import AwsOptions
+from agentmemory_sidecar.stores.dynamodb import DynamoStateStore
 from tests.claude import Match, Reply, StrictClaude
 from tests.faults import FaultProxy
 from tests.ministack import Ministack
@@ -211,3 +213,44 @@ async def test_request_that_no_endpoint_can_save_is_refused(
     answer = await agent.say("Go on.")
     assert answer.status == 503
     assert len(claude.requests) == before
+
+
+async def test_planned_move_waits_until_the_other_region_has_all(
+    failing: tuple[Stand, FaultProxy], connect: Callable[..., Agent], claude: StrictClaude
+) -> None:
+    stand, _ = failing
+    agent = connect(stand)
+    claude.script(Reply(blocks=[todos("open the gate")]))
+    await agent.results(await agent.good("Begin."))
+    path = f"/v1/sessions/{agent.session}/move"
+
+    status, _, body = await stand.admin("POST", path, data={"to": WEST})
+    assert (status, msgspec.json.decode(body)["conversations"]) == (200, 1)
+    assert await stand.is_free(agent.session)
+    again = await agent.good("Go on.")
+    assert again.receipt["tier"] == "hot"  # the hot copy is as clean as before
+
+    status, _, body = await stand.admin("POST", path, data={"to": "eu-west-1"})
+    assert status == 400
+    assert WEST in msgspec.json.decode(body)["error"]["message"]
+    assert (await stand.admin("POST", "/v1/sessions/nobody/move", data={"to": WEST}))[0] == 404
+
+
+async def test_move_that_does_not_come_through_says_so_and_lets_the_session_go(
+    failing: tuple[Stand, FaultProxy], connect: Callable[..., Agent], claude: StrictClaude, ministack: Ministack
+) -> None:
+    stand, _ = failing
+    agent = connect(stand)
+    await agent.good("Begin.")
+    (other,) = stand.services.elsewhere
+    behind = new_table(ministack)  # a replica that nothing has come to
+    assert isinstance(other.state, DynamoStateStore)
+    other.state = DynamoStateStore(AwsOptions(region=EAST, endpoint_url=ministack.url), behind, head=WEST)
+
+    status, _, body = await stand.admin(
+        "POST", f"/v1/sessions/{agent.session}/move", data={"to": WEST, "timeout_s": 0.5}
+    )
+    assert status == 503
+    assert msgspec.json.decode(body)["error"]["details"]["error_code"] == "not_replicated"
+    assert await stand.is_free(agent.session)
+    await other.state.close()

@@ -14,12 +14,7 @@ from agentmemory_operator.tiers import TierFailed
 from agentmemory_sidecar.resource import ResourceError
 
 
-@click.group()
-def region() -> None:
-    """Which cluster's operator keeps what a resource has on AWS."""
-
-
-@region.command()
+@click.command()
 @click.argument("name")
 @click.option("-n", "--namespace", default="default", show_default=True, help="The resource's namespace.")
 @click.option("--settings", "file", type=click.Path(path_type=Path), help="The new owner's settings (YAML).")

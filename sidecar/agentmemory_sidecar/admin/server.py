@@ -12,12 +12,13 @@ GET    /v1/sessions/{id}/export                         JSON Lines
 import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from aiohttp import web
 from prometheus_client import generate_latest
 
+from agentmemory_sidecar.admin.moves import move
 from agentmemory_sidecar.admin.sessions import NoSuchConflict, NoSuchSession, Sessions, VersionMoved
 from agentmemory_sidecar.archive.keys import KeyUnavailable
 from agentmemory_sidecar.archive.reader import Record
@@ -76,6 +77,7 @@ class Admin:
             web.patch("/v1/{of:sessions|projects}/{id}/state", self._patch),
             web.get("/v1/{of:sessions|projects}/{id}/conflicts", self._conflicts),
             web.post("/v1/{of:sessions|projects}/{id}/conflicts", self._settle),
+            web.post("/v1/sessions/{id}/move", self._move),
             web.get("/v1/sessions/{id}/history", self._history),
             web.get("/v1/sessions/{id}/export", self._export),
         ])  # fmt: skip
@@ -154,6 +156,14 @@ class Admin:
             raise ApiError(400, "invalid_request_error", f'Send {{"settle": [ID, …]}}: {error}.') from error
         return reply({"conflicts": await self._sessions.settle(named(request), set(names))})
 
+    async def _move(self, request: web.Request) -> web.Response:
+        try:
+            wanted = msgspec.json.decode(await request.read(), type=Moving)
+        except msgspec.DecodeError as error:
+            raise ApiError(400, "invalid_request_error", f'Send {{"to": REGION, "timeout_s": N}}: {error}.') from error
+        found = await move(self._now.services, request.match_info["id"], wanted.to, wanted.timeout_s)
+        return reply(msgspec.to_builtins(found))
+
     async def _history(self, request: web.Request) -> web.StreamResponse:
         records = self._sessions.history(request.match_info["id"], request.query.get("agent", ROOT))
         return await lines(request, (line(record) async for record in records))
@@ -167,6 +177,13 @@ class Settling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a request to settle conflicts says."""
 
     settle: list[str]
+
+
+class Moving(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a session is to go on."""
+
+    to: str
+    timeout_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 60.0
 
 
 def named(request: web.Request) -> str:

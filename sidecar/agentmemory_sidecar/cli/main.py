@@ -14,13 +14,15 @@ EXTRA_OF = {
 
 
 class Commands(click.Group):
-    """A group whose commands are other distributions' too."""
+    """A group whose commands are other distributions' too; ``entries`` names the entry-point group that has them."""
+
+    entries = GROUP
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(found().keys())
+        return sorted(found(self.entries).keys())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        entry = found().get(cmd_name)
+        entry = found(self.entries).get(cmd_name)
         if entry is None:
             return None
         try:
@@ -28,7 +30,7 @@ class Commands(click.Group):
         except ModuleNotFoundError as error:
             extra = EXTRA_OF.get(entry.module.partition(".")[0], "laptop")
             message = (
-                f"`agentmemory {cmd_name}` needs {error.name}, which is not installed. "
+                f"`{ctx.command_path} {cmd_name}` needs {error.name}, which is not installed. "
                 f"Run: pip install 'agentmemory-operator[{extra}]'"
             )
             return _missing(cmd_name, message)
@@ -47,8 +49,8 @@ def _missing(name: str, message: str) -> click.Command:
     return missing
 
 
-def found() -> dict[str, EntryPoint]:
-    return {entry.name: entry for entry in entry_points(group=GROUP)}
+def found(group: str = GROUP) -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=group)}
 
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -12,8 +12,8 @@ from click.testing import CliRunner, Result
 from kubernetes.config import kube_config
 
 from agentmemory_operator.aws import Aws
-from agentmemory_operator.cli.region import region
 from agentmemory_operator.plan.aws import CLUSTER
+from agentmemory_sidecar.cli.region import region
 from tests.aws.front import Front
 from tests.operator.tiers import test_dynamodb, test_s3
 from tests.operator.tiers.driving import manifest
