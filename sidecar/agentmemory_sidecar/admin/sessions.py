@@ -161,8 +161,9 @@ class Sessions:
     ) -> None:
         config = self._services.config
         place, drafts = await self._place(conversation, item)
-        if not build.set_state(item, state, config.blob_threshold_bytes, drafts):
-            raise PatchError(f"a state of more than {build.STATE_LIMIT} bytes", "", "keep less, or in fewer words")
+        limit = build.state_limit(config)
+        if not build.set_state(item, state, config.blob_threshold_bytes, drafts, limit=limit):
+            raise PatchError(f"a state of more than {limit} bytes", "", "keep less, or in fewer words")
         heads.record(config, place.head, item, build.linked_patch(patch, config.blob_threshold_bytes, drafts))
         payload = Payload(
             step=patch.id, patch=build.linked(msgspec.to_builtins(patch), config.blob_threshold_bytes, drafts)

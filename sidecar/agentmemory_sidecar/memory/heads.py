@@ -34,11 +34,13 @@ from agentmemory_sidecar.resource.state import MergeStrategy
 Vector = dict[str, int]
 """How many patches of each region: sequences count from 1 without a gap."""
 KEPT_CLASHES = 200
-"""Clashes that are kept; the oldest go first. Their patches are in the archive."""
+KEPT_CLASH_BYTES = 64_000
+"""Clashes that are kept, in number and in JSON bytes; the oldest go first. Their patches are in the archive."""
 ADDING = {"append", "union"}
 """Operations that leave what others put beside theirs."""
 LONG_LOG = 32
-"""Patches from which on a log is gone through for what later ones of the same region have made void."""
+LONG_LOG_BYTES = 16_000
+"""Patches, and bytes of them, beyond which a log is gone through for what later ones of the same region have made void."""
 
 
 Strategies = Mapping[str, MergeStrategy]
@@ -235,7 +237,7 @@ def collect(
 
 def shortened(log: tuple[Logged, ...]) -> tuple[Logged, ...]:
     """A long log without what later patches of the same region have written over: no reader could tell."""
-    if len(log) <= LONG_LOG:
+    if len(log) <= LONG_LOG and sum(len(logged.patch) for logged in log) <= LONG_LOG_BYTES:
         return log
     covered: list[str] = []
     kept: list[Logged] = []
@@ -282,7 +284,14 @@ class _Run:
 
     def standing(self) -> list[Clash]:
         """The clashes, oldest first."""
-        return list(self._clashes.values())[-KEPT_CLASHES:]
+        kept: list[Clash] = []
+        left = KEPT_CLASH_BYTES
+        for clash in reversed(self._clashes.values()):
+            left -= len(msgspec.json.encode(clash))
+            if left < 0 or len(kept) == KEPT_CLASHES:
+                break
+            kept.append(clash)
+        return kept[::-1]
 
     def _meet(self, place: str, side: Side, placed: _Placed) -> None:
         over = _overwrites(side.operation)

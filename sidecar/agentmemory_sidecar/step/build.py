@@ -35,6 +35,13 @@ ITEM_LIMIT = 44_000
 """Bytes an item should stay below: far under DynamoDB's 400 KB, and cheap to write with every step."""
 STATE_LIMIT = 256_000
 """Bytes the state object may have; a patch that would make it larger is kept as a conflict."""
+STATE_LIMIT_OF_HEADS = 120_000
+"""Likewise where each region has a head: that holds a base and, while another region acknowledges nothing, nearly as much
+again in patches, and must stay below DynamoDB's 400 KB."""
+
+
+def state_limit(config: SidecarConfig) -> int:
+    return STATE_LIMIT_OF_HEADS if config.many_heads else STATE_LIMIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +125,10 @@ def state_of(item: Item, config: SidecarConfig, user: str) -> dict[str, Any]:
     return from_json(item.state, region=config.region) if item.state else empty(user, config.schema_version)
 
 
-def set_state(item: Item, state: dict[str, Any], threshold: int, drafts: Drafts) -> bool:
+def set_state(item: Item, state: dict[str, Any], threshold: int, drafts: Drafts, *, limit: int = STATE_LIMIT) -> bool:
     """Put a state object into the item; False (and nothing done) where it is too large even with its big values linked."""
     data = to_json(linked(state, threshold, drafts))
-    if len(data) > STATE_LIMIT:
+    if len(data) > limit:
         return False
     item.state = data
     return True

@@ -110,7 +110,7 @@ def _apply_patch(
     rebased = rebase(read, newer, patch)
     if rebased.conflict is not None:
         build.add_conflict(item, finished.question.step, versions, rebased.conflict_json())
-    if not build.set_state(item, rebased.state, threshold, finished.drafts):
+    if not build.set_state(item, rebased.state, threshold, finished.drafts, limit=build.state_limit(config)):
         build.add_conflict(item, finished.question.step, versions, encode_patch(patch))
         return Patch.none(finished.question.step)
     return rebased.applied

@@ -68,7 +68,7 @@ class Patches:
         for patch in due:
             landed = land(state, patch)
             data = to_json(landed.state)
-            if len(data) > build.STATE_LIMIT:
+            if len(data) > build.state_limit(self._config):
                 kept.append(Conflict(name, stored.versions.version + 1, patch.patch))
                 continue
             state, item.state = landed.state, data

@@ -183,6 +183,20 @@ def test_a_region_alone_does_not_grow_without_end(two: World) -> None:
     assert set(two.state("west")["extracted_context"].values()) == set(range(990, 1_000))
 
 
+def test_heads_stay_small_whatever_is_written_into_them(two: World) -> None:
+    value = "x" * 10_000
+    for number in range(200):
+        two.write("east", put("/extracted_context/a", f"{value}{number}"))
+        two.write("west", put("/extracted_context/b", f"{value}{number}"), put("/extracted_context/a", f"{number}"))
+    two.heal()
+    for _ in range(3):
+        two.write("east", put("/extracted_context/c", next(IDS)))
+        two.write("west", put("/extracted_context/d", next(IDS)))
+        two.heal()
+    assert all(len(msgspec.msgpack.encode(two.replicas["east"][region])) < 150_000 for region in two.regions)
+    assert two.seen("east").state == two.seen("west").state
+
+
 def test_all_is_collected_once_everybody_has_seen_it(two: World) -> None:
     for number in range(10):
         two.write("east", put(f"/extracted_context/e{number}", number))
