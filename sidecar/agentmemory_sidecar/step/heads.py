@@ -64,13 +64,9 @@ def together(config: SidecarConfig, head: str, body: bytes, others: Iterable[Oth
 
 def follow(item: Item, question: Question) -> None:
     """Go on from whichever region the conversation was in last, as this request shows."""
-    places = {
-        mark: question.request.chain.find(mark) for mark in (item.mark, *(mark for mark, _ in item.elsewhere)) if mark
-    }
-    found = {mark: place for mark, place in places.items() if place is not None}
-    if found and item.mark not in found:
-        item.mark = max(found, key=lambda mark: found[mark])
-    elif found:
+    marks = (item.mark, *(mark for mark, _ in item.elsewhere))
+    found = {mark: place for mark in marks if mark and (place := question.request.chain.find(mark)) is not None}
+    if found:
         item.mark = max(found, key=lambda mark: (found[mark], mark == item.mark))
     lasts: list[LastStep | None] = [last for _, last in item.elsewhere]
     item.last = next((last for last in (item.last, *lasts) if last and last.request == question.fingerprint), item.last)
