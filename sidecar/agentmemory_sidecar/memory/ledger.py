@@ -108,9 +108,9 @@ def is_known(request: MessagesRequest, ledger: Mapping[str, Entry], made: Iterab
     return any(entry.mark in own for entry in ledger.values()) or any(reply.mark in own for reply in made)
 
 
-def variant_key(mark: str, ledger: Mapping[str, Entry], head: str = "") -> str:
-    """A key that is not taken: the mark itself where it is the first. With ``head`` no other region can take it either."""
-    first = f"{mark}@{head}" if head else mark
+def variant_key(mark: str, ledger: Mapping[str, Entry], maker: str = "") -> str:
+    """A key that is not taken: the mark itself where it is the first. With ``maker`` no other one can take it either."""
+    first = f"{mark}@{maker}" if maker else mark
     number, key = 1, first
     while key in ledger:
         number += 1

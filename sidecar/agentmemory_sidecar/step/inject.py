@@ -96,10 +96,11 @@ def plan(
     memory: Memory,
     injection: Injection,
     selection: Selection,
-    head: str = "",
+    maker: str = "",
 ) -> Entry | None:
-    """The entry for the first step of a turn, perhaps with nothing in it; None where none belongs. ``head`` names the
-    region's, where another region may make an entry at the same place."""
+    """The entry for the first step of a turn, perhaps with nothing in it; None where none belongs. ``maker`` names the step
+    where another one may make an entry at the same place and not know of this: two regions have two hot tiers, and no
+    condition holds in both."""
     request = question.request
     here = request.last_user
     if here < 0 or not request.starts_turn or not memory.remembers or injection.stands_at(request):
@@ -113,7 +114,7 @@ def plan(
     packed = b",".join(msgspec.json.encode(message) for message in history)
     mark = request.chain.end(here)
     return Entry(
-        key=variant_key(mark, memory.ledger, head),
+        key=variant_key(mark, memory.ledger, maker),
         mark=mark,
         ordinal=next_ordinal(memory.ledger),
         step=question.step,
@@ -130,8 +131,8 @@ async def inject(
 ) -> Prompt:
     """Freeze the new entry and build the body that goes to Claude. An entry that can be frozen nowhere is not sent."""
     injection.unsaved = _perhaps_only_hot(question.request, memory, injection.replay)
-    head = services.state.head if services.config.many_heads else ""
-    entry = plan(services.config, question, memory, injection, selection, head)
+    maker = question.step if services.config.many_heads else ""
+    entry = plan(services.config, question, memory, injection, selection, maker)
     if entry is not None and (entry.text or entry.history):
         injection.new = await _freeze(services, question, memory, injection, entry, lease)
     else:

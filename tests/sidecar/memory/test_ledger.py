@@ -188,6 +188,10 @@ def test_keys_and_ordinals_are_never_used_twice() -> None:
     assert next_ordinal({}) == 1
 
 
+def test_two_makers_that_know_nothing_of_each_other_take_different_keys() -> None:
+    assert len({variant_key("a", {}, maker) for maker in ("", "step1", "step2")}) == 3
+
+
 def test_packed_entry_is_the_same() -> None:
     whole = entry("a", 3, system=True, history=b"{}", tokens=9, claims=(("/x", "h"),))
 
