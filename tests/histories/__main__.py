@@ -16,8 +16,8 @@ def tell(result: Result) -> None:
     plan = result.plan
     setting = plan.setting
     merges = ", ".join(f"{place}: {how}" for place, how in setting.merge)
-    print(f"\nSEED={plan.seed}: {len(setting.regions)} regions, scope {setting.scope}, lag {setting.lag_s} s, "
-          f"{plan.nodes} sidecars a region, merge {{{merges}}}")  # fmt: skip
+    print(f"\nSEED={plan.seed}: {len(setting.regions)} regions of {plan.nodes} sidecars, scope {setting.scope}, "
+          f"lag {setting.lag_s} s, loss {setting.loss}, merge {{{merges}}}")  # fmt: skip
     for number, who in enumerate(plan.clients):
         print(f"  client {number}: session {who.session}, user {who.user}, agent {who.agent or 'root'}")
     print("events:", *(str(event) for event in plan.events), sep="\n")

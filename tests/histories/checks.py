@@ -54,6 +54,12 @@ class Found:
         return f'"{value}"'.encode() in self.kept
 
 
+def _ours(conflict: bytes) -> bytes:
+    """What was not applied, without what stood in its way."""
+    said = msgspec.json.decode(conflict)
+    return msgspec.json.encode(said.get("patch", said))
+
+
 async def _converged(world: World, problems: Problems) -> dict[Conversation, Found]:
     regions = world.setting.regions
     replicas = [world.table.replicas[region] for region in regions]
@@ -67,7 +73,7 @@ async def _converged(world: World, problems: Problems) -> dict[Conversation, Fou
             continue
         conversation = Conversation(*start[1:])
         conflicts = [
-            conflict.operations
+            _ours(conflict.operations)
             for _, row in replicas[0].group(*start)
             if isinstance(row, HeadRow) and row.body
             for conflict in unpack(row.body).conflicts
@@ -189,6 +195,7 @@ async def _archive(world: World, problems: Problems) -> None:
 
 def _locks(world: World, problems: Problems) -> None:
     for region, redis in world.redis.items():
+        problems += redis.broken
         problems += [f"a lock is left in {region} on {place.session}: {token}" for place, token in redis.locks()]
     for region in world.setting.regions:
         for start in world.table.replicas[region].groups:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from agentmemory_sidecar.step.exchange import Headers, UpstreamFailed
+from tests.histories.client import Attempt
 
 DIRECTIVE = "do:"
 """Begins the text of a question; the rest is JSON of a :class:`Directive`."""
@@ -72,6 +73,8 @@ class Claude:
     """What was answered with a 400, and why."""
     dropped: int = 0
     """Thinking blocks that were left out because the request said so."""
+    asked: dict[int, Attempt] = field(default_factory=dict)
+    """Attempts by number."""
     _count: int = 0
 
     @asynccontextmanager
@@ -87,6 +90,7 @@ class Claude:
     ) -> AsyncIterator[_Response]:
         assert isinstance(body, bytes)
         lower = {name.lower(): value for name, value in headers}
+        self.asked[int(lower["x-test-attempt"])].asked = True
         fault = lower.get("x-test-fault", "")
         await asyncio.sleep(8.0 if fault == "slow" else 0.1 + self.rng.random())
         if fault == "unreachable":

@@ -41,12 +41,14 @@ class Attempt:
     """Versions by head that the region's replica had when the sidecar first asked for a conversation's."""
     seen: dict[Conversation, dict[str, int]] = field(default_factory=dict)
     """Likewise when it last did, before it wrote."""
+    turns: dict[tuple[Conversation, str], int] = field(default_factory=dict)
+    """The turn of a head when its sidecar last looked before it asked Claude."""
+    asked: bool = False
+    """Whether Claude was asked."""
     saved: bool = False
     """Whether a write of it took effect."""
     place: tuple[Conversation, str, int] | None = None
     """Where: its conversation, the head and the version."""
-    given: int | None = None
-    """The own item's version that the reply says it was made with."""
 
     @property
     def id(self) -> str:
@@ -111,8 +113,6 @@ class Answering:
         lower = {name.lower(): value for name, value in headers}
         self._attempt.status = status
         self._attempt.commit = lower.get("x-agentmemory-commit", "")
-        if "x-agentmemory-state-version" in lower:
-            self._attempt.given = int(lower["x-agentmemory-state-version"])
 
     def _refused(self, value: dict[str, Any]) -> None:
         error = value.get("error", {})

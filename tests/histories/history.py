@@ -58,7 +58,7 @@ class History:
         for event in self.plan.events:
             if (left := begin + event.at - loop.time()) > 0:
                 await asyncio.sleep(left)
-            self.world.tell(str(event).strip() if event.what != "turn" else f"turn of client {event.how['client']}")
+            self.world.tell(str(event)[10:] if event.what != "turn" else f"turn of client {event.how['client']}")
             if event.what == "turn":
                 running.append(loop.create_task(self.turn(**event.how)))
             else:
@@ -189,9 +189,11 @@ class History:
         world = self.world
         world.unreachable.clear()
         world.table.heal()
+        world.loss = 0.0
         for node in [*world.nodes]:
             node.link.down.clear()
             node.link.planned.clear()
+            node.link.loss = 0.0
             if not node.alive:
                 world.nodes.remove(node)
         for region in world.setting.regions:

@@ -25,10 +25,6 @@ ACKNOWLEDGE_EVERY_S = 0.25
 RENEWAL_SLACK_MS = 5_000
 
 
-class LockBroken(AssertionError):
-    """A lock was freed or taken with another's token."""
-
-
 @dataclass(slots=True)
 class Copy:
     """A hot copy. ``dirty`` is the token of the step that made it so."""
@@ -58,6 +54,8 @@ class ModelRedis:
         self.clock, self.hot_ttl_s = clock, hot_ttl_s
         self.run = 1
         self.kept: dict[Conversation, Kept] = {}
+        self.broken: list[str] = []
+        """Locks that were freed or renewed by another than their holder."""
 
     def at(self, conversation: Conversation) -> Kept:
         kept = self.kept.get(conversation)
@@ -195,16 +193,18 @@ class ModelRedis:
         return mine
 
     def _free(self, kept: Kept, token: str, instead: str = "") -> None:
-        if kept.lock[0] != token:
-            raise LockBroken(f"{token} frees the lock of {kept.lock[0]}")
+        self._audit(kept, token, "freed")
         kept.lock = (instead, kept.lock[1] if instead else 0.0)
+
+    def _audit(self, kept: Kept, token: str, what: str) -> None:
+        if kept.lock[0] != token:
+            self.broken.append(f"{token} {what} the lock of {kept.lock[0]}")
 
     def renew(self, conversation: Conversation, token: str, ttl_ms: int) -> bool:
         kept = self.at(conversation)
         if not self.holds(kept, token):
             return False
-        if kept.lock[0] != token:
-            raise LockBroken(f"{token} renews the lock of {kept.lock[0]}")
+        self._audit(kept, token, "renewed")
         kept.lock = (token, self.clock() + ttl_ms / 1000)
         return True
 

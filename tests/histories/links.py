@@ -53,6 +53,8 @@ class Link:
     down: set[str] = field(default_factory=set)
     """Stores that cannot be reached: ``hot``, ``state``, ``records``, ``blobs``."""
     planned: list[Planned] = field(default_factory=list)
+    loss: float = 0.0
+    """How likely a call is refused, or its answer lost, without any plan."""
     killed: bool = False
     on_kill: Callable[[], object] = lambda: None
     told: Callable[[str], object] = lambda _: None
@@ -63,7 +65,7 @@ class Link:
             await asyncio.sleep(0)  # nothing is refused before the other calls of this moment have begun
         if self.killed:
             raise asyncio.CancelledError
-        fault = self._next(name) if self.planned else None
+        fault = self._next(name) if self.planned or self.loss else None
         store = name[: name.index(".")]
         if fault is Kind.REFUSED or store in self.down:
             raise StoreUnavailable(store, "refused", definite=True)
@@ -104,6 +106,10 @@ class Link:
                 self.planned.remove(planned)
                 self.told(f"{planned.kind.value} at {name}")
                 return planned.kind
+        if self.loss and self.rng is not None and self.rng.random() < self.loss:
+            kind = self.rng.choice([Kind.LOST, Kind.LOST, Kind.REFUSED, Kind.SLOW])
+            self.told(f"{kind.value} at {name}")
+            return kind
         return None
 
     def _die(self) -> None:

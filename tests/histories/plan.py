@@ -11,11 +11,11 @@ from tests.histories.links import Kind
 from tests.histories.world import PLACES, Setting
 
 REGIONS = ("us-east-1", "us-west-2", "eu-west-1")
-CALLS = ("", "state.", "state.write", "state.read", "state.versions", "state.entry", "hot.", "hot.begin", "hot.commit",
-         "hot.release", "hot.freeze", "records.", "state.lock")  # fmt: skip
+CALLS = ("", "state.", "state.write", "state.write", "state.write", "state.read", "state.versions", "state.entry", "hot.",
+         "hot.begin", "hot.commit", "hot.commit", "hot.release", "hot.freeze", "records.", "state.lock")  # fmt: skip
 TURNS = (5, 10)
-TOGETHER_S = 40.0
-"""Within this time everything begins."""
+LONGEST_S = (8.0, 20.0, 40.0)
+"""Within one of these times everything begins."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,14 @@ def draw(seed: int) -> Plan:
         rng.choice([Scope.SESSION, Scope.SESSION, Scope.PROJECT]),
         tuple((PLACES[tool], rng.choice(list(MergeStrategy))) for tool in ("put_b", "todo") if rng.random() < 0.5),
         rng.choice([0.1, 1.0, 8.0]),
+        rng.choice([0.0, 0.0, 0.01, 0.04]),
     )
+    long_s = rng.choice(LONGEST_S)
     clients = _clients(rng, setting.scope)
-    events = [_turn(rng, regions, clients) for _ in range(rng.randint(*TURNS))]
+    events = [_turn(rng, long_s, regions, clients) for _ in range(rng.randint(*TURNS))]
     trouble = rng.choice([0, 2, 4, 8])
     for _ in range(trouble):
-        events += _trouble(rng, regions)
+        events += _trouble(rng, long_s, regions)
     return Plan(seed, setting, rng.choice([1, 1, 2]), clients, tuple(sorted(events, key=lambda event: event.at)))
 
 
@@ -84,15 +86,15 @@ def _clients(rng: random.Random, scope: Scope) -> tuple[Who, ...]:
     return tuple(clients)
 
 
-def _at(rng: random.Random) -> float:
-    return round(rng.random() * TOGETHER_S, 3)
+def _at(rng: random.Random, long_s: float) -> float:
+    return round(rng.random() * long_s, 3)
 
 
 def _place(rng: random.Random, regions: tuple[str, ...]) -> tuple[str, int]:
     return rng.choice(regions), rng.randrange(2)
 
 
-def _turn(rng: random.Random, regions: tuple[str, ...], clients: tuple[Who, ...]) -> Event:
+def _turn(rng: random.Random, long_s: float, regions: tuple[str, ...], clients: tuple[Who, ...]) -> Event:
     client = rng.randrange(len(clients))
     home = regions[client % len(regions)]
     first = (home, rng.randrange(2)) if rng.random() < 0.5 else _place(rng, regions)
@@ -115,11 +117,11 @@ def _turn(rng: random.Random, regions: tuple[str, ...], clients: tuple[Who, ...]
         how["keep_half"] = True
     if rng.random() < 0.1:
         how["fresh"] = True
-    return Event(_at(rng), "turn", how)
+    return Event(_at(rng, long_s), "turn", how)
 
 
-def _trouble(rng: random.Random, regions: tuple[str, ...]) -> list[Event]:
-    at, for_s = _at(rng), round(rng.choice([2.0, 10.0, 30.0]) * rng.random(), 3)
+def _trouble(rng: random.Random, long_s: float, regions: tuple[str, ...]) -> list[Event]:
+    at, for_s = _at(rng, long_s), round(rng.choice([2.0, 10.0, 30.0]) * rng.random(), 3)
     region, which = _place(rng, regions)
     match rng.choices(
         ["fault", "kill", "part", "isolate", "redis", "down", "endpoint", "skew", "wait"], [8, 2, 4, 2, 3, 3, 1, 1, 1]

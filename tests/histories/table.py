@@ -171,8 +171,8 @@ class Table:
 class Watch(Protocol):
     """Is told what the state tier does."""
 
-    def read(self, region: str, conversation: Conversation, link: Link) -> None:
-        """A sidecar has looked at the conversation's items in a region's replica, or at their versions."""
+    def read(self, head: str, region: str, conversation: Conversation) -> None:
+        """A sidecar that writes this head has looked at the conversation's items in a replica, or at their versions."""
 
     def wrote(self, region: str, conversation: Conversation, expect: Versions, new: Versions, body: bytes) -> None:
         """A write of a state item took effect."""
@@ -371,7 +371,7 @@ class ModelStateStore:
 
     def _seen(self, conversation: Conversation) -> None:
         if self._table.watch is not None:
-            self._table.watch.read(self._region, conversation, self._link)
+            self._table.watch.read(self.head, self._region, conversation)
 
     def _key(self, conversation: Conversation) -> Key:
         return ("head", conversation.tenant, conversation.session, conversation.agent, self.head)

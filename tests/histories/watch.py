@@ -12,7 +12,6 @@ from agentmemory_sidecar.memory.item import Item, pack, unpack
 from agentmemory_sidecar.memory.state import decode_patch
 from agentmemory_sidecar.stores.protocols import Conversation, Versions
 from tests.histories.client import ATTEMPT, Attempt
-from tests.histories.links import Link
 from tests.histories.table import HeadRow, Table
 
 
@@ -38,7 +37,7 @@ class Watcher:
     attempts: dict[str, Attempt] = field(default_factory=dict)
     """By step."""
 
-    def read(self, region: str, conversation: Conversation, link: Link) -> None:
+    def read(self, head: str, region: str, conversation: Conversation) -> None:
         attempt = ATTEMPT.get()
         if attempt is None or attempt.saved:
             return
@@ -46,6 +45,8 @@ class Watcher:
         found = {name: row.version for name, row in rows if isinstance(row, HeadRow) and row.body is not None}
         attempt.looked.setdefault(conversation, found)
         attempt.seen[conversation] = found
+        if not attempt.asked:
+            attempt.turns[conversation, head] = next((row.turn for name, row in rows if name == head), 0)
 
     def wrote(self, head: str, conversation: Conversation, expect: Versions, new: Versions, body: bytes) -> None:
         item = unpack(body)
@@ -53,7 +54,7 @@ class Watcher:
         self._log(head, conversation, new, item)
         attempt = ATTEMPT.get()
         if attempt is not None and new.turn > expect.turn:
-            self._step(head, conversation, new, attempt)
+            self._step(head, conversation, expect, new, attempt)
 
     def _version(self, head: str, conversation: Conversation, new: Versions, item: Item) -> None:
         meaning = pack(msgspec.structs.replace(item, outbox=[], blobs=[]))
@@ -80,7 +81,7 @@ class Watcher:
                 f"head {head} of {_name(conversation)} says {item.head.vector} and has logged {known} patches"
             )
 
-    def _step(self, head: str, conversation: Conversation, new: Versions, attempt: Attempt) -> None:
+    def _step(self, head: str, conversation: Conversation, expect: Versions, new: Versions, attempt: Attempt) -> None:
         attempt.saved = True
         attempt.place = (conversation, head, new.version)
         place = (conversation, head, new.turn)
@@ -88,6 +89,12 @@ class Watcher:
         if other != attempt.number:
             self.violations.append(
                 f"attempts {other} and {attempt.number} both wrote turn {new.turn} of head {head} of {_name(conversation)}"
+            )
+        read = attempt.turns.get((conversation, head))
+        if read != expect.turn:
+            self.violations.append(
+                f"attempt {attempt.number} had read turn {read} of head {head} of {_name(conversation)} and wrote upon "
+                f"turn {expect.turn}: it should have been fenced"
             )
         used = dict(new.others)
         for name, version in attempt.looked.get(conversation, {}).items():

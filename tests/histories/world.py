@@ -73,6 +73,8 @@ class Setting:
     scope: Scope = Scope.SESSION
     merge: tuple[tuple[str, MergeStrategy], ...] = ()
     lag_s: float = 1.0
+    loss: float = 0.0
+    """How likely a call to a store goes wrong, beside what is planned."""
 
 
 @functools.cache
@@ -108,6 +110,7 @@ class Node:
         self.skew = skew
         self.link = Link(random.Random(world.rng.random()), told=lambda what: world.tell(f"{self.name}: {what}"))
         self.link.on_kill = self._died
+        self.link.loss = world.loss
         config = config_for(world.setting, region)
         self.config = config
         hot = ModelHotStore(world.redis[region], self.link)
@@ -180,12 +183,13 @@ class World:
     """What happened, without a word of any text."""
     steps: int = 0
     pods: int = 0
+    loss: float = field(init=False)
 
     def __post_init__(self) -> None:
         def rng(what: str) -> random.Random:
             return random.Random(f"{self.seed}/{what}")
 
-        regions, lag_s = self.setting.regions, self.setting.lag_s
+        regions, lag_s, self.loss = self.setting.regions, self.setting.lag_s, self.setting.loss
         self.rng = rng("links")
         self.table = Table(regions, self.loop, rng("replication"), lag_s)
         self.records = Buckets(regions, self.loop, rng("records"), lag_s * 3)
@@ -227,6 +231,7 @@ class World:
         inbound = client.request(attempt.number, stream=stream, fault=fault)
         context = contextvars.copy_context()
         context.run(ATTEMPT.set, attempt)
+        self.claude.asked[attempt.number] = attempt
         work = proxy.handle(node.services, inbound, answering)
         task = self.loop.create_task(work, context=context)
         node.requests[attempt.number], node.answering[attempt.number] = task, answering
