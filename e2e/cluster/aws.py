@@ -23,3 +23,20 @@ async def aws(region: str, service: str, operation: str, **arguments: Any) -> di
         raise Failed(f"{service} {operation} in {region}: {output.err.strip().splitlines()[-1]}")
     answer: dict[str, Any] = json.loads(output.out)
     return answer
+
+
+_SET = """
+import json, sys, urllib.request
+what, body = json.loads(sys.stdin.read())
+address = "http://127.0.0.1:4566/_aws/" + what
+data = None if body is None else json.dumps(body).encode()
+request = urllib.request.Request(address, data, {"content-type": "application/json"})
+print(urllib.request.urlopen(request, timeout=60).read().decode())
+"""
+
+
+async def stand_in(what: str, **settings: Any) -> Any:
+    """Set one of the stand-in's controls (tests/aws/README.md), from its own pod; ``state`` reads."""
+    pod = ["-n", "standins", "exec", "-i", "deploy/aws", "--"]
+    given = json.dumps([what, None if what == "state" else settings])
+    return json.loads((await kubectl(*pod, "python", "-c", _SET, stdin=given)).out)

@@ -1,0 +1,89 @@
+"""A line to a pod: one ``kubectl exec`` that stays open, so that a turn costs no process."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from agentmemory_operator.drill.conversation import Answer
+
+SCRIPT = Path(__file__).with_name("agent.py").read_text()
+_LINE_BYTES = 1 << 25
+
+Command = Callable[[], Awaitable[Sequence[str]]]
+"""Finds a pod that serves, and says what runs the script there. Raises Lost where there is none."""
+
+
+class Lost(Exception):
+    """No answer came: nobody knows whether the turn was saved."""
+
+
+class Line:
+    """Requests through one region's pods, one at a time. Opens itself, and anew after a loss."""
+
+    def __init__(self, command: Command, opening_s: float = 10.0) -> None:
+        self._command = command
+        self._opening_s = opening_s
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def ask(self, path: str, body: dict[str, Any], timeout_s: float) -> Answer:
+        """Raises Lost."""
+        process = await self.open()
+        assert process.stdin is not None
+        request = json.dumps({"path": path, "body": body, "timeout": timeout_s}) + "\n"
+        try:
+            process.stdin.write(request.encode())
+            async with asyncio.timeout(timeout_s):
+                await process.stdin.drain()
+                found = await self._read(process)
+        except (OSError, TimeoutError) as error:
+            await self.close()
+            raise Lost(type(error).__name__) from None
+        except BaseException:
+            await self.close()  # an answer that nobody waits for must not be the next one's
+            raise
+        if "lost" in found:
+            await self.close()  # the pod may be on its way out: the next try looks for one that serves
+            raise Lost(found["lost"])
+        return Answer(found["status"], found["headers"], found["body"])
+
+    async def open(self) -> asyncio.subprocess.Process:
+        """Raises Lost."""
+        if self._process is not None:
+            return self._process
+        try:
+            async with asyncio.timeout(self._opening_s):
+                command = await self._command()
+                self._process = await asyncio.create_subprocess_exec(
+                    *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.DEVNULL, limit=_LINE_BYTES, start_new_session=True,
+                )  # fmt: skip
+                await self._read(self._process)
+        except TimeoutError:
+            await self.close()
+            raise Lost("no pod answers") from None
+        except BaseException:
+            await self.close()
+            raise
+        return self._process
+
+    async def close(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        if process.stdin is not None:
+            process.stdin.close()
+        await process.wait()
+
+    async def _read(self, process: asyncio.subprocess.Process) -> dict[str, Any]:
+        assert process.stdout is not None
+        line = await process.stdout.readline()
+        if not line:
+            await self.close()
+            raise Lost("the pod's line is closed")
+        found: dict[str, Any] = json.loads(line)
+        return found
