@@ -58,12 +58,12 @@ class Place:
     region: str
     kubectl: Kubectl
     namespace: str
-    app: str
-    """A label selector."""
+    name: str
+    """The Deployment's, and the value of its pods' label ``LABEL``."""
 
     async def pods(self) -> list[str]:
         """Those that are ready, the newest last. Raises KubectlFailed."""
-        found = await self.kubectl.json("-n", self.namespace, "get", "pods", "-l", self.app, timeout_s=10)
+        found = await self.kubectl.json("-n", self.namespace, "get", "pods", "-l", f"{LABEL}={self.name}", timeout_s=10)
         ready = [
             pod
             for pod in found["items"]

@@ -1,0 +1,146 @@
+"""Regions cut off, and cut from each other, under writers: nothing that was acknowledged is lost, nothing is there twice.
+
+The writers stand on this machine and speak through agents in both regions; Claude and what stands for AWS are on the control
+plane. Neither is cut. A region that is cut takes its DynamoDB endpoint, its bucket and its replication with it.
+"""
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from agentmemory_operator.drill.budgets import budgets
+from agentmemory_operator.drill.cluster import Agents, Kubectl, Place
+from agentmemory_operator.drill.conversation import RULES, Conversation
+from agentmemory_operator.drill.course import Course, Times
+from agentmemory_operator.drill.evaluate import Report, evaluate
+from agentmemory_operator.drill.render import as_json, as_markdown
+from agentmemory_operator.drill.writer import Writer
+from agentmemory_sidecar.resource import parse
+from e2e.cluster.agents import CLAUDE, IMAGE, apply, ready, rolled_out
+from e2e.cluster.aws import stand_in
+from e2e.cluster.nodes import all_ready, cut_off, nodes
+from e2e.cluster.shell import CONTROL_PLANE, kubectl
+
+EXAMPLE = Path("examples/two-regions.yaml")
+REPORTS = Path("build/e2e")
+NAME = "regions"
+EAST, WEST = REGIONS = ("us-east-1", "us-west-2")
+KUBECTL = Kubectl(("docker", "exec", "-i", CONTROL_PLANE, "kubectl"))
+ASK = "Call the tool. [[tool:agentmemory_drill {call}]]"
+RTO_S = 15
+"""What is promised for agents that live in the other region already, whatever the resource's own budget is."""
+
+
+class Drill:
+    """The resource, its places, and writers with lines that are open before anything is hit."""
+
+    def __init__(self, namespace: str, manifest: dict[str, Any]) -> None:
+        self.budgets = budgets(parse(manifest))
+        self.places = {region: Place(region, KUBECTL, namespace, f"agent-{region}") for region in REGIONS}
+
+    async def run(
+        self, stack: AsyncExitStack, kind: str, region: str, homes: dict[str, tuple[str, ...]], **more: Any
+    ) -> Report:
+        """``homes``: a writer's name to its session and the regions that it may write in, its home first."""
+        writers = []
+        for name, (session, *regions) in homes.items():
+            lines = {each: self.places[each].line() for each in regions}
+            for line in lines.values():
+                stack.push_async_callback(line.close)
+                await line.open()
+            talk = Conversation("claude-haiku-4-5", ASK, thinking=True)
+            writers.append(Writer(name, session, regions, lines, talk, patience_s=self.budgets.patience_s))
+        look = lambda region, session: self.places[region].look(session)  # noqa: E731
+        refused = await refusals()
+        course = Course(kind, region, REGIONS, writers, look, more.pop("fault"), more.pop("times"), **more)
+        report = evaluate(await course.run(), self.budgets)
+        REPORTS.mkdir(parents=True, exist_ok=True)
+        (REPORTS / f"drill-{kind}.md").write_text(as_markdown(report))
+        (REPORTS / f"drill-{kind}.json").write_text(as_json(report))
+        assert await refusals() == refused, "Claude refused a request, such as thinking that does not fit its prompt"
+        return report
+
+
+@pytest.fixture(scope="module")
+async def drill() -> AsyncIterator[Drill]:
+    namespace = f"regions-{secrets.token_hex(3)}"
+    await kubectl("create", "namespace", namespace)
+    manifest = yaml.safe_load(EXAMPLE.read_text())
+    spec = manifest["spec"]
+    manifest["metadata"] = {"name": NAME, "namespace": namespace}
+    spec["state"]["dynamodb"]["table"] = f"{namespace}-state"
+    spec["archive"]["s3"]["bucketPrefix"] = f"acme-{namespace}"
+    spec["extraction"] = {"rules": RULES}
+    await apply(manifest)
+    await ready(namespace, NAME, timeout_s=400)
+    for region in REGIONS:
+        agents = Agents(f"agent-{region}", namespace, NAME, IMAGE, 1, region, CLAUDE).manifest()
+        await apply(agents)
+    for region in REGIONS:
+        await rolled_out(namespace, f"deployment/agent-{region}")
+    yield Drill(namespace, manifest)
+    await stand_in("heal")
+    await kubectl("-n", namespace, "delete", "agentmemory", NAME, "--wait=false", check=False)
+    await kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+async def refusals() -> int:
+    """How many requests the strict Claude has refused so far."""
+    script = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8080/__claude/counters').read().decode())"
+    said = await kubectl("-n", "standins", "exec", "deploy/claude", "--", "python", "-c", script)
+    found = yaml.safe_load(said.out)
+    return int(found.get("refused", 0))
+
+
+@asynccontextmanager
+async def region_cut() -> AsyncIterator[None]:
+    """The east is gone: its nodes, its endpoints, and what travels to and from it."""
+    async with cut_off(await nodes(EAST)):
+        await stand_in("isolate", region=EAST)
+        await stand_in("reach", region=EAST, mode="hang")
+        try:
+            yield
+        finally:
+            await stand_in("reach", region=EAST, mode="ok")
+            await stand_in("heal")
+
+
+@asynccontextmanager
+async def link_cut() -> AsyncIterator[None]:
+    await stand_in("isolate", region=EAST)
+    try:
+        yield
+    finally:
+        await stand_in("heal")
+
+
+async def test_a_region_is_cut_off_and_comes_back(drill: Drill) -> None:
+    session = f"s-{secrets.token_hex(4)}"
+    homes = {"a": (f"{session}-a", EAST, WEST), "b": (f"{session}-b", EAST, WEST), "c": (f"{session}-c", WEST, EAST)}
+    # What is under way between the regions when the cut comes is what a moving session may lack.
+    await stand_in("links", lag=0.5)
+    try:
+        async with AsyncExitStack() as stack:
+            times = Times(hold_s=20, turns=5, wait_s=90)
+            report = await drill.run(stack, "region", EAST, homes, fault=region_cut, times=times)
+    finally:
+        await stand_in("links", lag=0)
+        await all_ready()
+    assert report.passed, as_markdown(report)
+    assert max(line.recovery_s or RTO_S for line in report.lines) < RTO_S, as_markdown(report)
+    assert report.lost, "nobody noticed the cut"
+
+
+async def test_only_the_link_between_the_regions_is_cut_with_writers_on_both_sides(drill: Drill) -> None:
+    session = f"s-{secrets.token_hex(4)}"
+    homes = {"a": (session, EAST), "b": (session, WEST), "c": (f"{session}-own", EAST)}
+    async with AsyncExitStack() as stack:
+        times = Times(hold_s=10, turns=5, wait_s=90)
+        report = await drill.run(stack, "link", "", homes, fault=link_cut, times=times, marking=True)
+    assert report.passed, as_markdown(report)
+    assert report.conflicting, "both sides set the same place, and no conflict says so"
