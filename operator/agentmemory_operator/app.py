@@ -21,6 +21,7 @@ from agentmemory_operator.aws import Aws
 from agentmemory_operator.chores import keep_certificates, watch_uninjected
 from agentmemory_operator.conditions import ConditionType
 from agentmemory_operator.cycle import Fault, StoreTier, World
+from agentmemory_operator.heartbeats import Heartbeats
 from agentmemory_operator.kube import Cluster, Kube
 from agentmemory_operator.leader import Election
 from agentmemory_operator.operating import Operating
@@ -42,15 +43,15 @@ STALL_S = 180.0
 LOOP_STALL_S = 60.0
 
 
-def store_tiers(kube: Kube) -> tuple[StoreTier, ...]:
+def store_tiers(kube: Kube, heartbeats: Heartbeats | None = None) -> tuple[StoreTier, ...]:
     """Every kind of store there is, with the conditions it speaks for."""
     hot, state, archive = ConditionType.REDIS_READY, ConditionType.STATE_READY, ConditionType.ARCHIVE_READY
-    aws = Aws()
+    aws = heartbeats.aws if heartbeats else Aws()
     return (
         StoreTier(EmbeddedTier(kube), (hot, state, archive)),
         StoreTier(RedisTier(kube), (hot,)),
         StoreTier(ExternalRedisTier(kube), (hot,)),
-        StoreTier(DynamoDbTier(kube, aws), (state,)),
+        StoreTier(DynamoDbTier(kube, aws, heartbeats), (state,)),
         StoreTier(CosmosDbTier(kube), (state,)),
         StoreTier(PostgresTier(kube, "state"), (state,)),
         StoreTier(S3Tier(kube, aws), (archive,)),
@@ -107,11 +108,17 @@ async def _lead(
     kube: Kube, settings: Settings, health: Health, election: Election, stop: asyncio.Event, fault: Fault
 ) -> None:
     health.leads = True
-    world = World(kube, settings, store_tiers(kube), fault=fault)
+
+    def wake(namespace: str, name: str) -> None:
+        health.sleepers.wake(namespace, names.label(name))
+
+    heartbeats = Heartbeats(Aws(), wake)
+    world = World(kube, settings, store_tiers(kube, heartbeats), fault=fault)
     async with asyncio.TaskGroup() as group:
         holding = group.create_task(election.hold())
         holding.add_done_callback(lambda task: None if task.cancelled() else _lost())
         chores = [group.create_task(chore(world)) for chore in (keep_certificates, watch_uninjected)]
+        chores.append(group.create_task(heartbeats.watch()))
         await operate(world, health.sleepers, stop)
         for task in (holding, *chores):
             task.cancel()

@@ -1,6 +1,8 @@
 """The front: takes every request, finds out for which region it is signed, and lets nothing through that AWS refuses."""
 
 import asyncio
+import json
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Literal, Self
@@ -25,7 +27,8 @@ class Front:
     """``async with Front({"us-east-1": "http://…", …}) as aws: aws.url``.
 
     What a test sets: ``links`` (lag and cuts), ``tables.creating_s``, ``tables.fail_next``, ``tables.force``,
-    ``buckets.foreign``, :meth:`reach`. ``changes`` is every request that was meant to change something of a store itself.
+    ``buckets.foreign``, :meth:`reach`. ``changes`` is every request that was meant to change something of a store itself,
+    ``written`` counts those that write a single item, by table.
     """
 
     def __init__(self, processes: Mapping[str, str], *, host: str = "127.0.0.1", port: int = 0) -> None:
@@ -36,6 +39,7 @@ class Front:
         self.tables = Tables(self.regions, self.send, self.items.copy)
         self.buckets = Buckets(self.send, self.links)
         self.changes: list[str] = []
+        self.written: Counter[str] = Counter()
         self.assumed: list[str] = []
         self._processes = dict(processes)
         self._modes: dict[str, Mode] = {}
@@ -67,6 +71,7 @@ class Front:
         self.tables.clear()
         self.buckets.clear()
         self.changes.clear()
+        self.written.clear()
         self.assumed.clear()
 
     # ------------------------------------------------------------------------------------------------------- serving
@@ -149,6 +154,8 @@ class Front:
             self.assumed.append(call.body.decode())
         if call.service == "dynamodb" and not call.operation.startswith((*READING, *_ITEM_WRITES)):
             self.changes.append(f"{call.region} {call.operation}")
+        if call.service == "dynamodb" and call.operation in ("PutItem", "UpdateItem", "DeleteItem"):
+            self.written[json.loads(call.body)["TableName"]] += 1
         path, _, query = call.path.partition("?")
         about_bucket = path.strip("/").count("/") == 0
         if call.service == "s3" and call.method in ("PUT", "DELETE", "POST") and about_bucket:

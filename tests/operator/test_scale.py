@@ -1,4 +1,5 @@
-"""Two hundred resources on one operator, a process of its own: its memory stays flat, and idle it writes only its Lease.
+"""Two hundred resources on one operator, a process of its own: its memory stays flat, and idle it writes only its Lease,
+and a heartbeat in each region of those that have several.
 
     AGENTMEMORY_KUBE_CONTEXT=kind-scale .venv/bin/python -m pytest -s tests/operator/test_scale.py
 
@@ -7,6 +8,7 @@ resources. With ``-s`` it prints what it has measured.
 """
 
 import asyncio
+import math
 import os
 import re
 import socket
@@ -27,6 +29,7 @@ import psutil
 import pytest
 import yaml
 
+from agentmemory_operator.heartbeats import EVERY_S
 from agentmemory_operator.kube import (
     AGENTMEMORY,
     EVENT,
@@ -38,7 +41,9 @@ from agentmemory_operator.kube import (
     Cluster,
     Object,
 )
+from agentmemory_sidecar.layout.dynamodb import PARTITION_KEY, PING
 from tests.aws.front import Front
+from tests.aws.tests.clients import Client
 from tests.operator.cluster import Kubectl
 
 PASSWORD = "password-of-the-test"
@@ -282,6 +287,8 @@ async def test_many_resources_take_flat_memory_and_an_idle_operator_writes_only_
 
     kubectl, looks = Kubectl(definition), await operator.cycles()
     objects, asked, changed = await revisions(kube, namespaces), writes(kubectl), len(aws.changes)
+    aws.written.clear()
+    idle_since = time.monotonic()
 
     async def looked_again() -> bool:
         return await operator.cycles() >= looks + COUNT
@@ -290,6 +297,12 @@ async def test_many_resources_take_flat_memory_and_an_idle_operator_writes_only_
     await until("a look at every resource while nothing happens", looked_again)
     assert await revisions(kube, namespaces) == objects
     assert aws.changes[changed:] == []
+    beats = math.ceil((time.monotonic() - idle_since) / EVERY_S) + 1
+    assert set(aws.written) == {f"{namespace}-{number}" for namespace, number in places if number % 10 == 0}
+    assert max(aws.written.values()) <= 2 * beats
+    for table in aws.written:
+        found = (await Client(aws, "dynamodb", "us-east-1").scan(TableName=table))["Items"]
+        assert {item[PARTITION_KEY]["S"] for item in found} == {PING}
     more = writes(kubectl) - asked
     print(f"idle: {await operator.cycles() - looks} looks, requests to write: {dict(more)}")
     assert set(more) == {"leases"}

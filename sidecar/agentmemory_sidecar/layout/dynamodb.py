@@ -23,6 +23,8 @@ PENDING = "pending"
 """The attribute of items whose outbox is not empty, the hash key of the sparse index of the same name."""
 EXPIRES = "expires"
 """The table's TTL attribute: epoch seconds."""
+PING = "ping"
+"""The hash key of the operator's heartbeats, one item for each AWS region; no session's has this form."""
 
 
 @dataclass(frozen=True, slots=True)

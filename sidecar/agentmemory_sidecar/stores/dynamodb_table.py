@@ -6,6 +6,7 @@
     <tenant>/<session>            <agent>#ledger#<key>            an injection, immutable
     index#<tenant>#<shard>        <subject>#<session>             which sessions belong to a data subject
     keys#<tenant>#<subject>       <generation>                    a wrapped sealing key (``data``; empty: destroyed)
+    ping                          <AWS region>                    the operator's heartbeat, written in that region
 
 Names are percent-encoded, so that neither ``/`` nor ``#`` can come from outside. One query from ``<agent>#head#`` on
 gives item and ledger, in this order, which is why an item is never newer than the ledger it is read with. Items whose
@@ -13,7 +14,8 @@ outbox is not empty carry ``pending``, the hash key of the sparse index of the s
 
 Attributes of a state item: ``turn`` and ``version`` (N), ``body`` (B, absent while the item exists only because it was
 locked, and ``written`` (BOOL) with it, for who does not read the body), ``lock_token`` (S) and ``lock_until`` (N, epoch
-seconds), ``pending`` (S), ``expires`` (N, epoch seconds, the table's TTL attribute).
+seconds), ``pending`` (S), ``expires`` (N, epoch seconds, the table's TTL attribute). Of a heartbeat: ``run`` (S, the
+operator's process), ``number`` (N, counted by it), ``at`` (N, epoch seconds by its clock) and ``expires``, a day later.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from agentmemory_operator.plan.dynamodb.values import (
     ACTIVE,
     CREATION_FAILED,
     MOVING,
+    UPDATING,
     CreateReplica,
     CreateTable,
     DeleteReplica,
@@ -60,6 +61,17 @@ def keep(wanted: Wanted, seen: Mapping[str, Seen], *, settled: bool) -> Plan:
         notes=look.notes(home),
         withheld=look.withheld(home),
     )
+
+
+def members(wanted: Wanted, seen: Mapping[str, Seen]) -> tuple[Place, ...]:
+    """Where the table is this operator's own and takes writes, as far as its first region knows; empty for fewer than
+    two."""
+    look = _Look(wanted, seen)
+    home = look.home()
+    if home is None or look.at(home).standing(wanted.owner) is not Standing.OURS:
+        return ()
+    found = tuple(place for place in wanted.places if look.status(place, home) in (ACTIVE, UPDATING))
+    return found if len(found) > 1 else ()
 
 
 @dataclass(slots=True)

@@ -7,8 +7,9 @@ from agentmemory_operator.plan.aws import Owner, Standing
 from agentmemory_operator.plan.values import Action
 
 ACTIVE = "ACTIVE"
+UPDATING = "UPDATING"
 CREATION_FAILED = "CREATION_FAILED"
-MOVING = frozenset({"CREATING", "UPDATING", "DELETING", "ARCHIVING"})
+MOVING = frozenset({"CREATING", UPDATING, "DELETING", "ARCHIVING"})
 """States that pass by themselves. While one is so, AWS takes no other operation on the table."""
 
 
