@@ -165,7 +165,7 @@ def elsewhere(services: Services, stores: Stores, tier: tuple[StateStore, KeyShe
     keys = SharedKeyStore(shelf, config.master, head=state.head) if config.master else services.keys
     return replace(
         services, state=state, patches=patches, archiver=archiver, keys=keys, recents=Recents(),
-        state_health=Cooldown(2.0, 30.0), elsewhere=(),
+        state_health=Cooldown(2.0, 30.0), elsewhere=(), substitute=True,
     )  # fmt: skip
 
 

@@ -31,6 +31,8 @@ class Metrics:
         self.injected_tokens = counter("injected_tokens", "Estimated tokens newly put into prompts.")
         self.replayed_tokens = counter("replayed_tokens", "Estimated tokens repeated from the ledger.")
         self.conflicts = counter("state_conflicts", "Patches kept as conflicts.")
+        self.clashes = counter("clashes", "Writes of two regions at one place that this region came to know of.")
+        self.elsewhere = counter("steps_elsewhere", "Steps whose state was read through another region's endpoint.")
         self.stale = counter("stale_reads", "Steps that went on with an older state than their session has seen.")
         self.seconds = Histogram(
             "agentmemory_step_seconds", "Time of a whole step.", registry=self.registry,

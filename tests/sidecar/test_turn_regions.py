@@ -100,6 +100,10 @@ async def test_turns_in_both_regions_at_once_both_stay(
     said = {str(clash.stands.operation.value), str(clash.other.operation.value)}
     assert said == {"['by east']", "['by west']"}
     assert {line.text for turn in whole[0].window for line in turn.lines} >= {"I am east.", "I am west."}
+    await east.results(asked[0].result())
+    assert regions.east.metric("clashes") == 1  # it has seen both
+    await east.good("Go on.")
+    assert regions.east.metric("clashes") == 1
     assert unharmed(claude)
 
 
@@ -184,7 +188,9 @@ async def test_turns_go_on_through_the_other_regions_endpoint_and_come_back(
         await proxy.refuse()
     else:
         proxy.blackhole()
+    assert stand.metric("steps_elsewhere") == 0
     answer = await agent.good("What about the gate?")
+    assert stand.metric("steps_elsewhere") == 1
     assert answer.receipt["turn"] == "1"  # the other head's first
     assert "open the gate" in injections(claude.requests[-1].messages)[0]
     claude.script(Reply(blocks=[todos("close the gate")]))
@@ -192,8 +198,11 @@ async def test_turns_go_on_through_the_other_regions_endpoint_and_come_back(
     await proxy.heal()
     stand.services.state_health.worked()  # as it would after a while
 
+    through = stand.metric("steps_elsewhere")
+    assert through > 1
     back = await agent.good("And the gate?")
 
+    assert stand.metric("steps_elsewhere") == through
     assert back.receipt["turn"] == "3"
     assert await stand.sub_tasks(agent.session) == ["close the gate"]
     assert not (await stand.item(agent.session)).clashes

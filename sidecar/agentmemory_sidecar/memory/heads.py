@@ -191,6 +191,12 @@ def write(
     return msgspec.structs.replace(head, vector=_known(seen, region, own + 1), clock=clock, log=log, origin=origin)
 
 
+def unknown_to(head: Head | None, clashes: Iterable[Clash]) -> int:
+    """How many of the clashes its region had not seen both sides of."""
+    vector = head.vector if head is not None else {}
+    return sum(any(side.seq > vector.get(side.region, 0) for side in (clash.stands, clash.other)) for clash in clashes)
+
+
 def resolve(head: Head, merged: Merged, names: Iterable[str]) -> Head:
     """Note that clashes are settled. Names that are no clash of these heads any more are let go."""
     open_now = {clash.id for clash in merged.clashes}

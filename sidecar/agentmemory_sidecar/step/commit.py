@@ -9,6 +9,7 @@ import asyncio
 from dataclasses import dataclass
 
 from agentmemory_sidecar.archive.blobs import Drafts
+from agentmemory_sidecar.memory.heads import unknown_to
 from agentmemory_sidecar.memory.item import Item
 from agentmemory_sidecar.memory.ledger import pack as pack_entry
 from agentmemory_sidecar.memory.state import Patch, from_json
@@ -86,6 +87,7 @@ async def _outcome(
         return {"commit": "not-remembered"}
     if kept := sum(conflict.source == question.step for conflict in written.item.conflicts):
         services.metrics.conflicts.inc(kept)
+    services.metrics.clashes.inc(unknown_to(memory.item.head, written.item.clashes))
     await _publish(services, question, memory, injection, decided, lease, written)
     services.archiver.submit(question.conversation, written.item.outbox)
     if written.item.patches:

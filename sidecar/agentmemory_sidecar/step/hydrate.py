@@ -103,6 +103,8 @@ async def hydrate(services: Services, question: Question, lease: Lease) -> Memor
     except UnknownFormat as error:
         raise memory_unavailable("newer format") from error
     services.state_health.worked()
+    if services.substitute:
+        services.metrics.elsewhere.inc()
     thread = question.request.thread
     if (
         question.request.continues_thread

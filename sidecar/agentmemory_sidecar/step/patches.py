@@ -7,6 +7,7 @@ high-water mark for each source, and the mark rises in the same conditional writ
 import asyncio
 from itertools import groupby
 
+from agentmemory_sidecar.memory.heads import unknown_to
 from agentmemory_sidecar.memory.item import Conflict, Item, OutgoingPatch, pack, unpack
 from agentmemory_sidecar.memory.outgoing import land
 from agentmemory_sidecar.memory.state import to_json
@@ -57,6 +58,7 @@ class Patches:
         # mark is there, or it was let go because the source had nothing left.
         own = unpack((await self._state.read(source)).body)
         item = heads.whole(self._config, self._state.head, stored)
+        before = item.head
         name = build.source_of(source, target)
         mark = item.applied.get(name, 0)
         due = [p for p in own.patches if mark < p.seq <= up_to and _target(source, p) == target]
@@ -84,6 +86,7 @@ class Patches:
         item.applied = {**await self._without_oldest(target, others), name: due[-1].seq}
         await self._write(target, item, stored.versions)
         self._metrics.conflicts.inc(len(kept))
+        self._metrics.clashes.inc(unknown_to(before, item.clashes))
         await self._drop(target)
 
     async def _without_oldest(self, target: Conversation, marks: dict[str, int]) -> dict[str, int]:

@@ -48,6 +48,8 @@ class Services:
     state_health: Cooldown = field(default_factory=lambda: Cooldown(2.0, 30.0))
     elsewhere: tuple["Services", ...] = ()
     """The same, but with the state tier's endpoint of another region; in the order in which they are turned to."""
+    substitute: bool = False
+    """Whether these are such ones: their state tier's endpoint is another region's."""
     blob_health: Cooldown = field(default_factory=lambda: Cooldown(5.0))
     unreleased: set[str] = field(default_factory=set)
     """Tokens of ended steps whose locks could not be released: whoever meets one of these locks may."""

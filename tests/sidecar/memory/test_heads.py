@@ -121,6 +121,17 @@ def test_a_clash_outlives_collection_until_a_person_settles_it(two: World) -> No
     assert not two.seen("west").clashes
 
 
+def test_a_clash_is_news_until_its_region_has_seen_both_sides(two: World) -> None:
+    two.write("east", put("/goal", "e"))
+    two.write("west", put("/goal", "w"))
+    two.heal()
+    clashes = two.seen("east").clashes
+    assert h.unknown_to(None, clashes) == 1
+    assert h.unknown_to(two.replicas["east"]["east"], clashes) == 1
+    two.write("east", put("/other", 1))
+    assert h.unknown_to(two.replicas["east"]["east"], clashes) == 0
+
+
 def test_equal_values_do_not_clash(two: World) -> None:
     two.write("east", put("/extracted_context/a", 1))
     two.write("west", put("/extracted_context/a", 1))
