@@ -4,9 +4,11 @@ The writers stand on this machine and speak through agents in both regions; Clau
 plane. Neither is cut. A region that is cut takes its DynamoDB endpoint, its bucket and its replication with it.
 """
 
+import json
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ NAME = "regions"
 EAST, WEST = REGIONS = ("us-east-1", "us-west-2")
 KUBECTL = Kubectl(("docker", "exec", "-i", CONTROL_PLANE, "kubectl"))
 ASK = "Call the tool. [[tool:agentmemory_drill {call}]]"
+PAUSE_S = 0.3
 RTO_S = 15
 """What is promised for agents that live in the other region already, whatever the resource's own budget is."""
 
@@ -54,12 +57,16 @@ class Drill:
                 stack.push_async_callback(line.close)
                 await line.open()
             talk = Conversation("claude-haiku-4-5", ASK, thinking=True)
-            writers.append(Writer(name, session, regions, lines, talk, patience_s=self.budgets.patience_s))
+            writers.append(
+                Writer(name, session, regions, lines, talk, patience_s=self.budgets.patience_s, pause_s=PAUSE_S)
+            )
         look = lambda region, session: self.places[region].look(session)  # noqa: E731
         refused = await refusals()
         course = Course(kind, region, REGIONS, writers, look, more.pop("fault"), more.pop("times"), **more)
-        report = evaluate(await course.run(), self.budgets)
+        run = await course.run()
+        report = evaluate(run, self.budgets)
         REPORTS.mkdir(parents=True, exist_ok=True)
+        (REPORTS / f"drill-{kind}-record.json").write_text(json.dumps(asdict(run), indent=1))
         (REPORTS / f"drill-{kind}.md").write_text(as_markdown(report))
         (REPORTS / f"drill-{kind}.json").write_text(as_json(report))
         assert await refusals() == refused, "Claude refused a request, such as thinking that does not fit its prompt"

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
@@ -87,7 +87,7 @@ class Course:
         began = time.monotonic()
         async with self.fault():
             # At once, while the writers are still on their way there.
-            shown = await self._looks(self._others(), patient=False)
+            shown = await self._looks(dict.fromkeys(writer.session for writer in self.writers), self._others())
             for writer in self.writers if self.marking else ():
                 writer.mark()
             struck = time.monotonic()
@@ -127,28 +127,27 @@ class Course:
             await asyncio.sleep(0.1)
         return False
 
-    async def _looks(self, regions: Sequence[str], *, patient: bool = True) -> tuple[View, ...]:
-        sessions = dict.fromkeys(writer.session for writer in self.writers)
+    async def _looks(self, sessions: Iterable[str], regions: Iterable[str]) -> tuple[View, ...]:
+        """What is shown; nothing for a region that does not."""
         looks = [self.look(region, session) for session in sessions for region in regions]
         found = await asyncio.gather(*looks, return_exceptions=True)
         for each in found:
-            if isinstance(each, BaseException) and (patient or not isinstance(each, LookFailed)):
+            if isinstance(each, BaseException) and not isinstance(each, LookFailed):
                 raise each
         return tuple(each for each in found if not isinstance(each, BaseException))
 
     async def _converged(self) -> tuple[View, ...]:
-        """All views, once each session looks the same everywhere, or when the wait was in vain."""
+        """All views, once each session looks the same everywhere, or when the wait was in vain: then those there are."""
         end = time.monotonic() + self.times.wait_s
-        found: tuple[View, ...] = ()
+        found: dict[str, tuple[View, ...]] = dict.fromkeys((writer.session for writer in self.writers), ())
         while time.monotonic() < end:
-            try:
-                found = await self._looks(self.regions)
-            except LookFailed:
-                found = ()
-            states: dict[str, set[str]] = {}
-            for view in found:
-                states.setdefault(view.session, set()).add(view.state)
-            if found and all(len(texts) == 1 for texts in states.values()):
-                return found
+            left = [session for session, views in found.items() if not self._alike(views)]
+            for session in left:
+                found[session] = await self._looks([session], self.regions)
+            if not left:
+                break
             await asyncio.sleep(0.5)
-        return found
+        return tuple(view for views in found.values() for view in views)
+
+    def _alike(self, views: Sequence[View]) -> bool:
+        return len(views) == len(self.regions) and len({view.state for view in views}) == 1

@@ -50,7 +50,9 @@ class Report:
     unseen_window_s: float
     """How long before the fault the oldest of these was acknowledged: what a region that never returns takes with it."""
     missing: dict[str, tuple[str, ...]]
-    """By region: acknowledged, and not there once healed."""
+    """By region: acknowledged, and not there once healed, in the sessions that it showed."""
+    unshown: tuple[str, ...]
+    """Sessions that a region did not show in the end: of these nothing is known."""
     twice: dict[str, tuple[str, ...]]
     """By region: acknowledged, and there more than once."""
     unacknowledged: tuple[str, ...]
@@ -77,7 +79,7 @@ def evaluate(run: Run, budgets: Budgets) -> Report:
     unseen = _unseen(run)
     missing = {region: _counted(run, region, lambda count: count == 0) for region in run.regions}
     twice = {region: _counted(run, region, lambda count: count > 1) for region in run.regions}
-    same, lost_marks = _same(run), _lost_marks(run)
+    same, lost_marks, unshown = _same(run), _lost_marks(run), _unshown(run)
     recoveries = [line.recovery_s for line in lines]
     worst = None if None in recoveries or not recoveries else max(each for each in recoveries if each is not None)
     gap = max((line.longest_gap_s for line in lines), default=0.0)
@@ -85,6 +87,7 @@ def evaluate(run: Run, budgets: Budgets) -> Report:
         Check("recovery (RTO)", "never" if worst is None else f"{worst:.1f} s", f"at most {budget:.1f} s",
               worst is not None and worst <= budget),
         Check("longest gap", f"{gap:.1f} s", f"at most {budget:.1f} s", gap <= budget),
+        Check("sessions shown in all regions", ", ".join(unshown) or "all", "all", not unshown),
         Check("acknowledged turns missing (RPO)", _by_region(missing), "0", not any(missing.values())),
         Check("acknowledged turns there twice", _by_region(twice), "0", not any(twice.values())),
         Check("clashing values lost", str(len(lost_marks)), "0", not lost_marks),
@@ -96,7 +99,7 @@ def evaluate(run: Run, budgets: Budgets) -> Report:
         sum(each.outcome is Outcome.LOST for each in run.attempts), sum(each.replayed for each in run.attempts),
         tuple(each.note for each in unseen),
         max([0.0, *(run.fault.began_s - each.ended_s for each in unseen)]),
-        missing, twice, _unacknowledged(run), lost_marks, _conflicting(run), same, budget, checks,
+        missing, unshown, twice, _unacknowledged(run), lost_marks, _conflicting(run), same, budget, checks,
     )  # fmt: skip
 
 
@@ -136,10 +139,16 @@ def _unseen(run: Run) -> list[Attempt]:
 
 
 def _counted(run: Run, region: str, wrong: Callable[[int], bool]) -> tuple[str, ...]:
-    """Acknowledged notes whose number of places in that region's final view is wrong. Without a view all are missing."""
+    """Acknowledged notes whose number of places in that region's final views is wrong."""
     shown = {view.session: Counter(view.notes) for view in run.final if view.region == region}
-    found = (each for each in run.acknowledged() if wrong(shown.get(run.sessions[each.writer], Counter())[each.note]))
-    return tuple(dict.fromkeys(each.note for each in found))
+    found = ((each.note, shown.get(run.sessions[each.writer])) for each in run.acknowledged())
+    return tuple(dict.fromkeys(note for note, notes in found if notes is not None and wrong(notes[note])))
+
+
+def _unshown(run: Run) -> tuple[str, ...]:
+    shown = {(view.region, view.session) for view in run.final}
+    wanted = ((region, session) for session in dict.fromkeys(run.sessions.values()) for region in run.regions)
+    return tuple(f"{session} in {region}" for region, session in wanted if (region, session) not in shown)
 
 
 def _unacknowledged(run: Run) -> tuple[str, ...]:

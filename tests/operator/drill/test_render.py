@@ -5,7 +5,7 @@ import json
 from agentmemory_operator.drill.evaluate import evaluate
 from agentmemory_operator.drill.render import as_json, as_markdown
 from tests.operator.drill.runs import EAST, WEST, run, view
-from tests.operator.drill.test_evaluate import BUDGETS, MOVED
+from tests.operator.drill.test_evaluate import BUDGETS, LOST, MOVED
 
 
 def test_json_has_every_number_and_the_verdict() -> None:
@@ -18,8 +18,10 @@ def test_json_has_every_number_and_the_verdict() -> None:
 
 
 def test_markdown_names_what_is_missing() -> None:
-    report = evaluate(run(*MOVED, final=(view(EAST, *(each.note for each in MOVED)),)), BUDGETS)
+    report = evaluate(
+        run(*MOVED, final=(view(EAST, *(each.note for each in MOVED)), view(WEST, LOST.note, MOVED[2].note))), BUDGETS
+    )
     text = as_markdown(report)
     assert text.startswith(f"# Drill: region of {EAST}: FAILED\n")
-    assert f"- missing in {WEST}: {MOVED[0].note}, {MOVED[2].note}" in text
-    assert "| acknowledged turns missing (RPO) | us-east-1 0, us-west-2 3 | 0 | **failed** |" in text
+    assert f"- missing in {WEST}: {MOVED[0].note}, {MOVED[3].note}" in text
+    assert "| acknowledged turns missing (RPO) | us-east-1 0, us-west-2 2 | 0 | **failed** |" in text
