@@ -10,7 +10,7 @@ PATIENCE_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Budgets:
-    """All in seconds. Claude's own time is not in them: the longest turn before the fault is added when they are used."""
+    """All in seconds. Claude's own time is not in them: the longest step before the fault is added when they are used."""
 
     patience_s: float
     step_s: float
@@ -18,11 +18,11 @@ class Budgets:
     lock_s: float
     """How long the lock of a killed sidecar stays in its region."""
 
-    def outage_s(self, kind: str, longest_turn_s: float) -> float:
-        """The longest time without an acknowledged turn: one answer that is waited for in vain, and a step. In the same
+    def outage_s(self, kind: str, longest_step_s: float) -> float:
+        """The longest time without an acknowledged step: one answer that is waited for in vain, and a step. In the same
         region (``pod``, ``drain``) the lock of the sidecar that is gone stands in the way until it ends."""
         lock = self.lock_s if kind in ("pod", "drain") else 0.0
-        return self.patience_s + lock + self.step_s + longest_turn_s
+        return self.patience_s + lock + self.step_s + longest_step_s
 
 
 def budgets(resource: AgentMemory, patience_s: float = PATIENCE_S) -> Budgets:

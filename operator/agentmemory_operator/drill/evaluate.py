@@ -17,9 +17,9 @@ class Line:
     session: str
     acknowledged: int
     recovery_s: float | None
-    """From the fault to the first turn that began after it and was acknowledged where nothing was hit; None for never."""
+    """From the fault to the first step that began after it and was acknowledged where nothing was hit; None for never."""
     longest_gap_s: float
-    """The longest time between two acknowledgements, from the first to the end of the drill."""
+    """The longest time between two acknowledged steps, from the first to the end of the drill."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def evaluate(run: Run, budgets: Budgets) -> Report:
     """Downtime, losses and repetitions of a run, against the budgets of its resource."""
     acknowledged = run.acknowledged()
     lines = tuple(_line(run, writer) for writer in run.sessions)
-    budget = budgets.outage_s(run.fault.kind, _longest_turn(run))
+    budget = budgets.outage_s(run.fault.kind, _longest_step(run))
     unseen = _unseen(run)
     missing = {region: _counted(run, region, lambda count: count == 0) for region in run.regions}
     twice = {region: _counted(run, region, lambda count: count > 1) for region in run.regions}
@@ -104,16 +104,16 @@ def evaluate(run: Run, budgets: Budgets) -> Report:
 
 
 def _line(run: Run, writer: str) -> Line:
-    acknowledged = sorted(run.acknowledged([writer]), key=lambda each: each.ended_s)
+    steps = run.steps([writer])
     fault = run.fault
     after = [
         each.ended_s - fault.began_s
-        for each in acknowledged
+        for each in steps
         if each.began_s >= fault.began_s and (_elsewhere(fault, each) or each.began_s >= fault.healed_s)
     ]
-    times = [each.ended_s for each in acknowledged] + [run.ended_s]
+    times = [each.ended_s for each in steps] + [run.ended_s]
     gap = max((later - earlier for earlier, later in pairwise(times)), default=0.0)
-    return Line(writer, run.sessions[writer], len(acknowledged), after[0] if after else None, gap)
+    return Line(writer, run.sessions[writer], len(run.acknowledged([writer])), after[0] if after else None, gap)
 
 
 def _elsewhere(fault: Fault, attempt: Attempt) -> bool:
@@ -121,10 +121,8 @@ def _elsewhere(fault: Fault, attempt: Attempt) -> bool:
     return fault.kind != "region" or attempt.region != fault.region
 
 
-def _longest_turn(run: Run) -> float:
-    return max(
-        (each.ended_s - each.began_s for each in run.acknowledged() if each.ended_s < run.fault.began_s), default=0
-    )
+def _longest_step(run: Run) -> float:
+    return max((each.ended_s - each.began_s for each in run.steps() if each.ended_s < run.fault.began_s), default=0)
 
 
 def _unseen(run: Run) -> list[Attempt]:

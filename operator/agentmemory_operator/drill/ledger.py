@@ -77,11 +77,12 @@ class Run:
     """Every session in every region, once healed."""
     ended_s: float
 
-    def acknowledged(self, writers: Iterable[str] | None = None) -> list[Attempt]:
-        """Attempts that brought a note."""
+    def steps(self, writers: Iterable[str] | None = None) -> list[Attempt]:
+        """All that was acknowledged, in time's order."""
         chosen = set(self.sessions if writers is None else writers)
-        return [
-            each
-            for each in self.attempts
-            if each.note and each.outcome is Outcome.ACKNOWLEDGED and each.writer in chosen
-        ]
+        found = (each for each in self.attempts if each.outcome is Outcome.ACKNOWLEDGED and each.writer in chosen)
+        return sorted(found, key=lambda each: each.ended_s)
+
+    def acknowledged(self, writers: Iterable[str] | None = None) -> list[Attempt]:
+        """Those of it that brought a note."""
+        return [each for each in self.steps(writers) if each.note]
