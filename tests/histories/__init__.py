@@ -1,8 +1,8 @@
 """Random histories of several users in several regions: the real turn code on an in-process model of its stores.
 
 - ``loop``: virtual time; nothing here ever waits for a clock.
-- ``table``, ``hot``, ``objects``: the model of an eventual global table, of Redis and of S3. They pass the conformance
-  suites of the real ones (``test_models``).
+- ``table``, ``state``, ``hot``, ``objects``: the model of an eventual global table, of Redis and of S3. They pass the
+  conformance suites of the real ones (``test_models``).
 - ``links``: what may go wrong between one sidecar and its stores.
 - ``claude``, ``client``: a small strict Claude, and clients that keep a history and try again.
 - ``world``: regions with their stores and sidecars.

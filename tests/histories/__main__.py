@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import time
+from dataclasses import fields
 
 from tests.histories.history import Result, run, shrink
 from tests.histories.plan import draw
@@ -15,9 +16,8 @@ def tell(result: Result) -> None:
     """A failed history: what is wrong, what was done, what happened. No text of anybody's is in it."""
     plan = result.plan
     setting = plan.setting
-    merges = ", ".join(f"{place}: {how}" for place, how in setting.merge)
-    print(f"\nSEED={plan.seed}: {len(setting.regions)} regions of {plan.nodes} sidecars, scope {setting.scope}, "
-          f"lag {setting.lag_s} s, loss {setting.loss}, merge {{{merges}}}")  # fmt: skip
+    print(f"\nSEED={plan.seed}: {plan.nodes} sidecars a region,",
+          ", ".join(f"{each.name}={getattr(setting, each.name)}" for each in fields(setting)))  # fmt: skip
     for number, who in enumerate(plan.clients):
         print(f"  client {number}: session {who.session}, user {who.user}, agent {who.agent or 'root'}")
     print("events:", *(str(event) for event in plan.events), sep="\n")

@@ -37,7 +37,7 @@ class Attempt:
     commit: str = ""
     message: dict[str, Any] = field(default_factory=dict)
     """The reply; of a broken stream what had arrived."""
-    looked: dict[Conversation, dict[str, int]] = field(default_factory=dict)
+    looked: dict[tuple[Conversation, str], dict[str, int]] = field(default_factory=dict)
     """Versions by head that the region's replica had when the sidecar first asked for a conversation's."""
     seen: dict[Conversation, dict[str, int]] = field(default_factory=dict)
     """Likewise when it last did, before it wrote."""

@@ -138,12 +138,16 @@ class History:
             if other != region:
                 self.world.table.part(region, other)
         for node in self.world.nodes:
+            others = self.world.setting.regions if node.region == region else (region,)
+            node.link.down |= {f"elsewhere-{other}" for other in others}
             if node.region == region:
                 for answering in [*node.answering.values()]:
                     answering.leave()
 
     def rejoin(self, region: str) -> None:
         self.world.unreachable.discard(region)
+        for node in self.world.nodes:
+            node.link.down -= {name for name in node.link.down if name.startswith("elsewhere-")}
         self.world.table.heal({pair for pair in self.world.table.cut if region in pair})
 
     def redis(self, region: str, way: str) -> None:

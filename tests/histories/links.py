@@ -61,15 +61,16 @@ class Link:
 
     async def call(self, name: str, effect: Callable[[], T]) -> T:
         """Have the store do something. Raises StoreUnavailable, and what the effect raises."""
-        if self.rng is not None:
-            await asyncio.sleep(0)  # nothing is refused before the other calls of this moment have begun
         if self.killed:
+            await asyncio.sleep(0)
             raise asyncio.CancelledError
         fault = self._next(name) if self.planned or self.loss else None
         store = name[: name.index(".")]
         if fault is Kind.REFUSED or store in self.down:
+            await asyncio.sleep(0)  # nothing is refused before the other calls of this moment have begun
             raise StoreUnavailable(store, "refused", definite=True)
         if fault is Kind.KILLED_BEFORE:
+            await asyncio.sleep(0)
             self._die()
         if self.rng is not None:
             slow = TIMEOUT_S * 0.9 if fault is Kind.SLOW else 0.0

@@ -5,7 +5,8 @@ import random
 from dataclasses import dataclass, replace
 from typing import Any
 
-from agentmemory_sidecar.resource.state import MergeStrategy, Scope
+from agentmemory_sidecar.resource.session import LockScope, OnConflict
+from agentmemory_sidecar.resource.state import MergeStrategy, Scope, StateUnavailable
 from tests.histories.claude import TOOLS
 from tests.histories.links import Kind
 from tests.histories.world import PLACES, Setting
@@ -66,6 +67,10 @@ def draw(seed: int) -> Plan:
         tuple((PLACES[tool], rng.choice(list(MergeStrategy))) for tool in ("put_b", "todo") if rng.random() < 0.5),
         rng.choice([0.1, 1.0, 8.0]),
         rng.choice([0.0, 0.0, 0.01, 0.04]),
+        failover=rng.random() < 0.5,
+        lock_scope=rng.choice([LockScope.STEP, LockScope.STEP, LockScope.TURN]),
+        on_conflict=rng.choice([OnConflict.REJECT, OnConflict.REJECT, OnConflict.WAIT]),
+        on_state_unavailable=rng.choice([StateUnavailable.REFUSE] * 4 + [StateUnavailable.PASS_THROUGH]),
     )
     long_s = rng.choice(LONGEST_S)
     clients = _clients(rng, setting.scope)
@@ -142,7 +147,7 @@ def _trouble(rng: random.Random, long_s: float, regions: tuple[str, ...]) -> lis
             events = [Event(at + for_s, "redis", {"region": region, "way": way})]
             return [Event(at, "redis", {"region": region, "way": "dump"}), *events] if way == "rewind" else events
         case "down":
-            store = rng.choice(["hot", "hot", "state", "records", "blobs"])
+            store = rng.choice(["hot", "hot", "state", "state", "records", "blobs"])
             return [
                 Event(at, "down", {"region": region, "store": store}),
                 Event(at + for_s, "up", {"region": region, "store": store}),

@@ -25,7 +25,8 @@ from tests.histories import loop
 from tests.histories.hot import ModelHotStore, ModelRedis
 from tests.histories.links import Kind, Link, Planned
 from tests.histories.objects import Buckets, ModelObjects
-from tests.histories.table import ModelKeyShelf, ModelStateStore, Table
+from tests.histories.state import ModelKeyShelf, ModelStateStore
+from tests.histories.table import Table
 from tests.sidecar.stores.conformance.backends import OBJECTS, STATE, Backend
 from tests.sidecar.stores.conformance.keys import KeyConformance
 from tests.sidecar.stores.conformance.objects import ObjectConformance

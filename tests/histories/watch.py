@@ -34,8 +34,8 @@ class Watcher:
     """How many patches a region has logged."""
     first: dict[tuple[Conversation, str], tuple[str, int]] = field(default_factory=dict)
     """By patch: the head and its version that held it first."""
-    attempts: dict[str, Attempt] = field(default_factory=dict)
-    """By step."""
+    knew: dict[tuple[Conversation, str, int], dict[str, int]] = field(default_factory=dict)
+    """By version of a head: which versions of the others it was made with, theirs included."""
 
     def read(self, head: str, region: str, conversation: Conversation) -> None:
         attempt = ATTEMPT.get()
@@ -43,8 +43,8 @@ class Watcher:
             return
         rows = self.table.replicas[region].group("head", conversation.tenant, conversation.session, conversation.agent)
         found = {name: row.version for name, row in rows if isinstance(row, HeadRow) and row.body is not None}
-        attempt.looked.setdefault(conversation, found)
-        attempt.seen[conversation] = found
+        attempt.looked.setdefault((conversation, region), found)
+        attempt.seen[conversation] = self._with_theirs(conversation, found)
         if not attempt.asked:
             attempt.turns[conversation, head] = next((row.turn for name, row in rows if name == head), 0)
 
@@ -52,9 +52,23 @@ class Watcher:
         item = unpack(body)
         self._version(head, conversation, new, item)
         self._log(head, conversation, new, item)
+        known = self._with_theirs(conversation, {**dict(new.others), head: expect.version})
+        self.knew[conversation, head, new.version] = known
         attempt = ATTEMPT.get()
         if attempt is not None and new.turn > expect.turn:
+            if attempt.saved:
+                self.violations.append(f"attempt {attempt.number} was saved twice")
+            # What came with the hot copy is seen too.
+            attempt.seen[conversation] = _newest(attempt.seen.get(conversation, {}), known)
             self._step(head, conversation, expect, new, attempt)
+
+    def _with_theirs(self, conversation: Conversation, found: dict[str, int]) -> dict[str, int]:
+        for head, version in tuple(found.items()):
+            # A lock on the item raises the version and changes nothing.
+            known = next((v for v in range(version, 0, -1) if (conversation, head, v) in self.knew), 0)
+            if known:
+                found = _newest(found, self.knew[conversation, head, known])
+        return found
 
     def _version(self, head: str, conversation: Conversation, new: Versions, item: Item) -> None:
         meaning = pack(msgspec.structs.replace(item, outbox=[], blobs=[]))
@@ -97,12 +111,16 @@ class Watcher:
                 f"turn {expect.turn}: it should have been fenced"
             )
         used = dict(new.others)
-        for name, version in attempt.looked.get(conversation, {}).items():
+        for name, version in attempt.looked.get((conversation, head), {}).items():
             if name != head and used.get(name, 0) < version:
                 self.violations.append(
                     f"attempt {attempt.number} used version {used.get(name, 0)} of head {name} of {_name(conversation)}, "
                     f"where its region had {version}"
                 )
+
+
+def _newest(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:
+    return {head: max(one.get(head, 0), other.get(head, 0)) for head in {**one, **other}}
 
 
 def _name(conversation: Conversation) -> str:

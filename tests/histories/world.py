@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,16 +18,19 @@ from pydantic import SecretStr
 
 from agentmemory_sidecar import proxy
 from agentmemory_sidecar.archive.shared_keys import SharedKeyStore
-from agentmemory_sidecar.engine import SWEEP_S, assemble
+from agentmemory_sidecar.engine import SWEEP_S, assemble, elsewhere
 from agentmemory_sidecar.http.upstream import HttpUpstream
 from agentmemory_sidecar.metrics import Metrics
 from agentmemory_sidecar.resource import LocalValues, SidecarConfig, compile_resource
 from agentmemory_sidecar.resource.config import AwsConfig, DynamoDbState, MergeRuleConfig
-from agentmemory_sidecar.resource.state import MergeStrategy, Scope
+from agentmemory_sidecar.resource.session import LockScope, OnConflict
+from agentmemory_sidecar.resource.state import MergeStrategy, Scope, StateUnavailable
 from agentmemory_sidecar.step import question, renewals
 from agentmemory_sidecar.step.question import Question
+from agentmemory_sidecar.step.services import Services
 from agentmemory_sidecar.stores.health import Cooldown
 from agentmemory_sidecar.stores.opened import Stores
+from agentmemory_sidecar.stores.protocols import KeyShelf, StateStore
 from agentmemory_sidecar.tasks import Tasks
 from tests.histories.claude import Claude
 from tests.histories.client import ATTEMPT, Answering, Attempt, Client, Outcome
@@ -35,7 +38,8 @@ from tests.histories.hot import ModelHotStore, ModelRedis
 from tests.histories.links import Link
 from tests.histories.loop import EPOCH, LoopClock, VirtualLoop
 from tests.histories.objects import Buckets, ModelObjects
-from tests.histories.table import ModelKeyShelf, ModelStateStore, Table
+from tests.histories.state import ModelKeyShelf, ModelStateStore
+from tests.histories.table import Table
 from tests.histories.watch import Watcher
 from tests.sidecar.resource.resources import resource
 
@@ -75,6 +79,11 @@ class Setting:
     lag_s: float = 1.0
     loss: float = 0.0
     """How likely a call to a store goes wrong, beside what is planned."""
+    failover: bool = False
+    """Whether sidecars turn to other regions' endpoints where their own does not answer."""
+    lock_scope: LockScope = LockScope.STEP
+    on_conflict: OnConflict = OnConflict.REJECT
+    on_state_unavailable: StateUnavailable = StateUnavailable.REFUSE
 
 
 @functools.cache
@@ -86,7 +95,15 @@ def _compiled() -> SidecarConfig:
 def config_for(setting: Setting, region: str) -> SidecarConfig:
     """What a region's sidecars are told."""
     config = _compiled()
-    lock = config.lock.model_copy(update={"ttl_s": LOCK_TTL_S, "renew_s": LOCK_TTL_S / 3})
+    lock = config.lock.model_copy(
+        update={
+            "ttl_s": LOCK_TTL_S,
+            "renew_s": LOCK_TTL_S / 3,
+            "scope": setting.lock_scope,
+            "on_conflict": setting.on_conflict,
+            "max_wait_s": 3.0,
+        }
+    )
     return config.model_copy(
         update={
             "tenant": TENANT,
@@ -96,6 +113,7 @@ def config_for(setting: Setting, region: str) -> SidecarConfig:
             "key_master": SecretStr(base64.b64encode(MASTER).decode()),
             "lock": lock,
             "scope": setting.scope,
+            "on_state_unavailable": setting.on_state_unavailable,
             "merge": tuple(MergeRuleConfig(pointer=place, strategy=how) for place, how in setting.merge),
         }
     )
@@ -121,18 +139,29 @@ class Node:
         self.tasks, self.background = Tasks(), Tasks()
         self.requests: dict[int, asyncio.Task[None]] = {}
         self.answering: dict[int, Answering] = {}
-        stores = Stores(hot, state, records, blobs, shelf=shelf)
+        stores = Stores(hot, state, records, blobs, shelf=shelf, elsewhere=self._elsewhere())
         upstream = cast(HttpUpstream, world.claude)
         self.services = services = assemble(config, stores, upstream, self.tasks, self.name, metrics=METRICS)
         loop = world.loop
         services.now = self.now
-        services.keys = SharedKeyStore(shelf, MASTER, head=endpoint, clock=loop.time)
-        for each in dataclasses.fields(services):
-            if isinstance(cooldown := getattr(services, each.name), Cooldown):
-                cooldown._clock = loop.time
+        services.elsewhere = tuple(elsewhere(services, stores, tier) for tier in stores.elsewhere)
+        for each in (services, *services.elsewhere):
+            _in_time(each, loop.time)
+            self.background.start(each.archiver.run(), "carry records")
         self.background.start(services.renewals.run(), "renew locks")
-        self.background.start(services.archiver.run(), "carry records")
         self.background.start(services.archiver.sweep_for_ever(SWEEP_S), "sweep outboxes")
+
+    def _elsewhere(self) -> tuple[tuple[StateStore, KeyShelf], ...]:
+        world, others = self.world, (other for other in self.world.setting.regions if other != self.endpoint)
+        if not world.setting.failover:
+            return ()
+        return tuple(
+            (
+                ModelStateStore(world.table, other, self.now, link=self.link, name=f"elsewhere-{other}"),
+                ModelKeyShelf(world.table, other, self.link, name=f"elsewhere-{other}"),
+            )
+            for other in others
+        )
 
     def now(self) -> float:
         """Its own clock."""
@@ -253,6 +282,15 @@ class World:
             f"{attempt.code or attempt.commit} {attempt.id}"
         )
         return attempt
+
+
+def _in_time(services: Services, clock: Callable[[], float]) -> None:
+    """Have all that it measures in the loop's time."""
+    for each in dataclasses.fields(services):
+        if isinstance(cooldown := getattr(services, each.name), Cooldown):
+            cooldown._clock = clock
+    assert isinstance(services.keys, SharedKeyStore)
+    services.keys._clock = clock
 
 
 @contextmanager
