@@ -5,7 +5,9 @@ plane. Neither is cut. A region that is cut takes its DynamoDB endpoint, its buc
 """
 
 import json
+import os
 import secrets
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
@@ -26,7 +28,7 @@ from agentmemory_sidecar.resource import parse
 from e2e.cluster.agents import CLAUDE, IMAGE, apply, ready, rolled_out
 from e2e.cluster.aws import stand_in
 from e2e.cluster.nodes import all_ready, cut_off, nodes
-from e2e.cluster.shell import CONTROL_PLANE, kubectl
+from e2e.cluster.shell import CONTROL_PLANE, kubectl, kubectl_json, run
 
 EXAMPLE = Path("examples/two-regions.yaml")
 REPORTS = Path("build/e2e")
@@ -43,6 +45,7 @@ class Drill:
     """The resource, its places, and writers with lines that are open before anything is hit."""
 
     def __init__(self, namespace: str, manifest: dict[str, Any]) -> None:
+        self.namespace = namespace
         self.budgets = budgets(parse(manifest))
         self.places = {region: Place(region, KUBECTL, namespace, f"agent-{region}") for region in REGIONS}
 
@@ -151,3 +154,21 @@ async def test_only_the_link_between_the_regions_is_cut_with_writers_on_both_sid
         report = await drill.run(stack, "link", "", homes, fault=link_cut, times=times, marking=True)
     assert report.passed, as_markdown(report)
     assert report.conflicting, "both sides set the same place, and no conflict says so"
+
+
+@pytest.mark.all
+@pytest.mark.parametrize("kind", ["pod", "region"])
+async def test_the_command_drills_its_own_agents_and_takes_them_away(drill: Drill, kind: str, tmp_path: Path) -> None:
+    program = tmp_path / "kubectl"
+    program.write_text(f'#!/bin/sh\nexec {" ".join(KUBECTL.prefix)} "$@"\n')
+    program.chmod(0o755)
+    output = await run(
+        "env", f"PATH={tmp_path}:{os.environ['PATH']}", str(Path(sys.executable).with_name("agentmemory")),
+        "drill", kind, "-n", drill.namespace, "-f", f"agentmemory/{NAME}", "--region", EAST, "--upstream", CLAUDE,
+        "--ask", ASK, "--hold", "5", "--turns", "3", "-o", "json", "--report", str(REPORTS / f"command-{kind}.json"),
+        check=False, timeout_s=400,
+    )  # fmt: skip
+    assert output.code == 0, output.out[-6000:] + output.err[-2000:]
+    assert json.loads(output.out)["passed"]
+    left = await kubectl_json("-n", drill.namespace, "get", "deployments", "-l", "agentmemory.io/drill")
+    assert {item["metadata"]["name"] for item in left["items"]} == {f"agent-{region}" for region in REGIONS}
