@@ -86,7 +86,7 @@ async def test_a_region_that_stops_and_comes_back_loses_nothing(
         stand = world.at[EAST]
         assert stand is not None
         world.at[EAST] = None
-        await stand.stop(0.0)
+        await stand.stop()
         yield
         world.at[EAST] = await start(config)
 
