@@ -109,15 +109,15 @@ async def refusals() -> int:
 
 @asynccontextmanager
 async def region_cut() -> AsyncIterator[None]:
-    """The east is gone: its nodes, its endpoints, and what travels to and from it."""
-    async with cut_off(await nodes(EAST)):
+    """The east is gone: its replication first, so that it takes turns with it, then its endpoints and its nodes."""
+    try:
         await stand_in("isolate", region=EAST)
         await stand_in("reach", region=EAST, mode="hang")
-        try:
+        async with cut_off(await nodes(EAST)):
             yield
-        finally:
-            await stand_in("reach", region=EAST, mode="ok")
-            await stand_in("heal")
+    finally:
+        await stand_in("reach", region=EAST, mode="ok")
+        await stand_in("heal")
 
 
 @asynccontextmanager
@@ -144,6 +144,7 @@ async def test_a_region_is_cut_off_and_comes_back(drill: Drill) -> None:
     assert report.passed, as_markdown(report)
     assert max(line.recovery_s or RTO_S for line in report.lines) < RTO_S, as_markdown(report)
     assert report.lost, "nobody noticed the cut"
+    assert report.unseen, "the region took nothing with it"
 
 
 async def test_only_the_link_between_the_regions_is_cut_with_writers_on_both_sides(drill: Drill) -> None:

@@ -47,6 +47,8 @@ class Verdict:
     replayed: bool = False
     called: bool = True
     """Claude did call the tool."""
+    unheard: bool = False
+    """Lost, and the agent knows that it had no answer."""
 
 
 @dataclass(slots=True)

@@ -18,7 +18,8 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One request. Tries of one turn in one region share a note, and so are the same request."""
+    """One request. Tries of one turn in one region share a note, and so are the same request, unless an agent was lost that
+    may have had the answer."""
 
     writer: str
     number: int

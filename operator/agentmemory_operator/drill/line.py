@@ -16,8 +16,17 @@ Command = Callable[[], Awaitable[Sequence[str]]]
 """Finds a pod that serves, and says what runs the script there. Raises Lost where there is none."""
 
 
+AGENT_FIRST_S = 0.5
+"""So much earlier than the line the agent gives up, so that it can say so."""
+
+
 class Lost(Exception):
-    """No answer came: nobody knows whether the turn was saved."""
+    """No answer came: nobody knows whether the turn was saved. ``unheard``: the agent itself said that it had none, so the
+    sidecar knows that its reply did not arrive; else the agent may have had it, and have gone with it."""
+
+    def __init__(self, said: str, *, unheard: bool = False) -> None:
+        super().__init__(said)
+        self.unheard = unheard
 
 
 class Line:
@@ -32,7 +41,7 @@ class Line:
         """Raises Lost."""
         process = await self.open()
         assert process.stdin is not None
-        request = json.dumps({"path": path, "body": body, "timeout": timeout_s}) + "\n"
+        request = json.dumps({"path": path, "body": body, "timeout": max(0.1, timeout_s - AGENT_FIRST_S)}) + "\n"
         try:
             process.stdin.write(request.encode())
             async with asyncio.timeout(timeout_s):
@@ -46,7 +55,7 @@ class Line:
             raise
         if "lost" in found:
             await self.close()  # the pod may be on its way out: the next try looks for one that serves
-            raise Lost(found["lost"])
+            raise Lost(found["lost"], unheard=True)
         return Answer(found["status"], found["headers"], found["body"])
 
     async def open(self) -> asyncio.subprocess.Process:

@@ -86,11 +86,13 @@ class Writer:
 
     async def _step(self, stop: asyncio.Event, number: int, *, mark: bool = False, closing: bool = False) -> None:
         """One step, tried until it has an answer: in this region, and in the next where this one does not give any."""
-        refusals, left = 0, 10
+        refusals, left, fresh = 0, 10, 0
         while left:
             left -= stop.is_set()
             region = self.region
-            note = "" if closing else f"{self.name}/{number}/{region}"
+            # Whose reply the agent may have had and lost, the sidecar cannot take for a reply that never arrived: to say
+            # the same again would be a second turn. So it has a name of its own.
+            note = "" if closing else f"{self.name}/{number}/{region}" + (f"/{fresh}" if fresh else "")
             marked = note if mark else ""
             body = self._conversation.closing() if closing else self._conversation.request(note, marked)
             assert body is not None
@@ -105,6 +107,7 @@ class Writer:
             if answer is not None:
                 self._conversation.answered(body, answer)
                 return
+            fresh += verdict.outcome is Outcome.LOST and not verdict.unheard
             refusals += 1
             if verdict.outcome is Outcome.LOST or refusals >= REFUSALS:
                 refusals = 0
@@ -118,7 +121,7 @@ class Writer:
         try:
             answer = await self._lines[region].ask(f"/s/{quote(self.session)}/v1/messages", body, self._patience_s)
         except Lost as error:
-            return Verdict(Outcome.LOST, str(error)), None
+            return Verdict(Outcome.LOST, str(error), unheard=error.unheard), None
         verdict = judge(answer)
         if verdict.outcome is not Outcome.ACKNOWLEDGED:
             return verdict, None
