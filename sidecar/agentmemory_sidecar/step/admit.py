@@ -6,7 +6,6 @@ the lock moves to the state item (``Degraded``) or the step is refused, as the r
 
 import asyncio
 import random
-from collections.abc import Awaitable
 from dataclasses import dataclass, field
 
 from agentmemory_sidecar.resource.ephemeral import HotUnavailable
@@ -155,7 +154,7 @@ async def _try(services: Services, lease: Lease, claim: Claim) -> bool:
             if isinstance(reading, asyncio.Future):
                 lease.checked = reading  # under way already
             else:
-                lease.checked = services.tasks.start(_awaited(reading), "read the item's versions", awaited=True)
+                lease.checked = services.tasks.start(reading, "read the item's versions", awaited=True)
         lease.in_hot = True
         try:
             begun = await services.hot.begin(conversation, claim)
@@ -179,10 +178,6 @@ async def _try(services: Services, lease: Lease, claim: Claim) -> bool:
                 services.metrics.takeovers.inc()
             return True
     return await _degrade(services, lease)
-
-
-async def _awaited(reading: Awaitable[Versions]) -> Versions:
-    return await reading
 
 
 async def _degrade(services: Services, lease: Lease) -> bool:

@@ -7,9 +7,10 @@ so a lost answer must reach it as :class:`StoreUnavailable` with ``definite=Fals
 Deadlines belong to the adapter (seconds, given at construction): every call ends with a result or an exception by then.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 _PROJECT = "\x1fproject\x1f"
 ROOT = "root"
@@ -253,7 +254,7 @@ class StateStore(Protocol):
     head: str
     """The name of the item this endpoint writes: its region under eventual global tables, ``main`` elsewhere."""
 
-    def versions(self, conversation: Conversation) -> Awaitable[Versions]:
+    def versions(self, conversation: Conversation) -> "asyncio.Future[Versions] | Coroutine[Any, Any, Versions]":
         """The item's versions (``ABSENT`` for none), and the other heads': the cheap read that tells whether a hot copy is
         current."""
         ...

@@ -1,8 +1,9 @@
 """The state tier in PostgreSQL."""
 
+import asyncio
 import hashlib
 import json
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import asyncpg
@@ -40,7 +41,7 @@ class PostgresStateStore:
         """For what lies in the same database."""
         return self._pool
 
-    def versions(self, conversation: Conversation) -> Awaitable[Versions]:
+    def versions(self, conversation: Conversation) -> asyncio.Future[Versions]:
         return self._reads.ask(conversation)
 
     async def _versions(self, asked: Sequence[Conversation]) -> list[Versions]:
