@@ -1,14 +1,16 @@
 """The fault tests can fail: each mistake put into the sidecar here is caught by them."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from agentmemory_sidecar.memory.item import Item, unpack
-from agentmemory_sidecar.step import commit, hydrate
+from agentmemory_sidecar.memory.item import Item
+from agentmemory_sidecar.resource import SidecarConfig
+from agentmemory_sidecar.step import commit, heads, hydrate
 from agentmemory_sidecar.step.admit import Lease
-from agentmemory_sidecar.stores.protocols import Conversation, Versions
+from agentmemory_sidecar.stores.protocols import Conversation, Stored, Versions
 from tests.claude import StrictClaude
 from tests.sidecar.faults.checks import check, settle
 from tests.sidecar.faults.driving import turn
@@ -83,12 +85,12 @@ async def test_no_version_check(backend: Backend, monkeypatch: pytest.MonkeyPatc
 async def test_lost_answer_taken_for_a_refusal(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     """The item is not looked through for the step's own id."""
 
-    def without_steps(data: bytes) -> Item:
-        item = unpack(data)
+    def without_steps(config: SidecarConfig, head: str, stored: Stored) -> Item:
+        item = heads.whole(config, head, stored)
         item.steps = []
         return item
 
-    monkeypatch.setattr(commit, "unpack", without_steps)
+    monkeypatch.setattr(commit, "heads", SimpleNamespace(whole=without_steps, pack_copy=heads.pack_copy))
     with pytest.raises(AssertionError, match="turn_fenced"):
         await answer_lost(backend)
 
@@ -139,14 +141,14 @@ async def test_hot_copy_trusted_blindly(backend: Backend, monkeypatch: pytest.Mo
     inner = hydrate._own
 
     async def own(services: Any, question: Any, lease: Lease) -> Any:
-        if lease.begun is not None and lease.begun.copy is not None:
+        known = hydrate._known(services, lease, lease.begun) if lease.begun is not None else None
+        if lease.begun is not None and known is not None:
             assert lease.checked is not None
             await lease.checked
-            versions, known = lease.begun.copy.versions, lease.recent
-            if lease.begun.same and known is not None:
-                return hydrate.Memory(known.item, versions, dict(known.ledger), hydrate.Tier.HOT, known.state)
+            if known.recent is not None:
+                return hydrate._remembered(question, known.recent, dict(known.recent.ledger))
             entries = hydrate._entries(lease.begun.ledger)
-            return hydrate._memory(services, versions, lease.begun.copy.body, entries, hydrate.Tier.HOT)
+            return hydrate._memory(services, question, known.stored, entries, hydrate.Tier.HOT)
         return await inner(services, question, lease)
 
     monkeypatch.setattr(hydrate, "_own", own)
