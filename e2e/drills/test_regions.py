@@ -147,6 +147,7 @@ async def test_a_region_is_cut_off_and_comes_back(drill: Drill) -> None:
     assert report.unseen, "the region took nothing with it"
 
 
+@pytest.mark.all
 async def test_only_the_link_between_the_regions_is_cut_with_writers_on_both_sides(drill: Drill) -> None:
     session = f"s-{secrets.token_hex(4)}"
     homes = {"a": (session, EAST), "b": (session, WEST), "c": (f"{session}-own", EAST)}
