@@ -31,8 +31,7 @@ async def run(services: Services, question: Question, client: Client, flight: Fl
             await _step(services, question, client, flight)
         except StateAway as away:
             await _step(away.instead, question, client, flight)
-    except (ApiError, StateAway) as failed:
-        error = failed if isinstance(failed, ApiError) else memory_unavailable("state tier")
+    except ApiError as error:
         services.metrics.failed.labels(error.code or error.type).inc()
         await refuse(client, error)
     except ClientGone:

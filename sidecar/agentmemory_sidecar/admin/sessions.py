@@ -70,6 +70,13 @@ class Sessions:
     def _item(self, stored: Stored) -> Item:
         return heads.whole(self._services.config, self._services.state.head, stored)
 
+    async def _existing(self, conversation: Conversation) -> Stored:
+        """Raises NoSuchSession."""
+        stored = await self._services.state.read(conversation)
+        if not stored.body and not stored.others:
+            raise NoSuchSession(conversation.session)
+        return stored
+
     async def page(self, subject: str, after: str, limit: int) -> dict[str, Any]:
         """Sessions with their subjects, a page at a time."""
         found = await self._services.state.sessions(self._tenant, subject=subject, after=after, limit=limit)
@@ -117,9 +124,7 @@ class Sessions:
 
     async def state(self, session: str) -> SessionState:
         """The state object with its big values read back in. Raises NoSuchSession."""
-        stored = await self._services.state.read(self._conversation(session))
-        if not stored.body and not stored.others:
-            raise NoSuchSession(session)
+        stored = await self._existing(self._conversation(session))
         item = self._item(stored)
         state = from_json(item.state, region=self._services.config.region)
         if names := links.keys(state):
@@ -199,18 +204,14 @@ class Sessions:
 
     async def conflicts(self, session: str) -> list[dict[str, Any]]:
         """What was kept because two writers met at one place. Raises NoSuchSession."""
-        stored = await self._services.state.read(self._conversation(session))
-        if not stored.body and not stored.others:
-            raise NoSuchSession(session)
+        stored = await self._existing(self._conversation(session))
         return listed(self._item(stored), self._services.state.head)
 
     async def settle(self, session: str, names: set[str]) -> list[dict[str, Any]]:
         """Take conflicts out; returns those that are left. Raises NoSuchSession, NoSuchConflict."""
         conversation = self._conversation(session)
         for _ in range(TRIES):
-            stored = await self._services.state.read(conversation)
-            if not stored.body and not stored.others:
-                raise NoSuchSession(session)
+            stored = await self._existing(conversation)
             item = self._item(stored)
             if unknown := settle(item, self._services.state.head, names):
                 raise NoSuchConflict(min(unknown))
@@ -224,9 +225,7 @@ class Sessions:
 
     async def history(self, session: str, agent: str = ROOT) -> AsyncIterator[Record]:
         """The records of one conversation, oldest first. Raises NoSuchSession."""
-        stored = await self._services.state.read(self._conversation(session, agent))
-        if not stored.body and not stored.others:
-            raise NoSuchSession(session)
+        stored = await self._existing(self._conversation(session, agent))
         async for record in self._reader.records(self._conversation(session, agent), self._item(stored)):
             yield record
 

@@ -22,12 +22,11 @@ def settle(item: Item, head: str, names: set[str]) -> set[str]:
     """Take conflicts out of the item; returns the ids that are none of its conflicts."""
     between = {clash.id for clash in item.clashes} & names
     if between and item.head is not None:
-        merged = heads.merge({**item.others, head: item.head})
-        item.head = heads.resolve(item.head, merged, sorted(between))
+        item.head = heads.resolve(item.head, sorted(between))
         item.clashes = tuple(clash for clash in item.clashes if clash.id not in between)
-    own = {_id(conflict, head): conflict for conflict in item.conflicts}
-    item.conflicts = [conflict for name, conflict in own.items() if name not in names]
-    return names - between - own.keys()
+    own = {_id(conflict, head) for conflict in item.conflicts}
+    item.conflicts = [conflict for conflict in item.conflicts if _id(conflict, head) not in names]
+    return names - between - own
 
 
 def _shown(side: Side) -> dict[str, Any]:

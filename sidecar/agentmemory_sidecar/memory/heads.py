@@ -197,11 +197,10 @@ def unknown_to(head: Head | None, clashes: Iterable[Clash]) -> int:
     return sum(any(side.seq > vector.get(side.region, 0) for side in (clash.stands, clash.other)) for clash in clashes)
 
 
-def resolve(head: Head, merged: Merged, names: Iterable[str]) -> Head:
-    """Note that clashes are settled. Names that are no clash of these heads any more are let go."""
-    open_now = {clash.id for clash in merged.clashes}
-    kept = [name for name in dict.fromkeys((*head.resolved, *names)) if name in open_now or name in head.resolved]
-    return msgspec.structs.replace(head, resolved=tuple(kept[-KEPT_CLASHES:]))
+def resolve(head: Head, names: Iterable[str]) -> Head:
+    """Note that clashes are settled."""
+    kept = tuple(dict.fromkeys((*head.resolved, *names)))
+    return msgspec.structs.replace(head, resolved=kept[-KEPT_CLASHES:])
 
 
 def collect(

@@ -97,9 +97,9 @@ class Patches:
         session, _, agent = oldest.partition("\x1f")
         source = Conversation(target.tenant, session, agent)
         left = unpack((await self._state.read(source)).body).patches
-        if any(_target(source, patch) == target for patch in left):
-            return {**{name: seq for name, seq in marks.items() if name != oldest}, oldest: marks[oldest]}
-        return {name: seq for name, seq in marks.items() if name != oldest}
+        others = {name: seq for name, seq in marks.items() if name != oldest}
+        waits = any(_target(source, patch) == target for patch in left)
+        return others | {oldest: marks[oldest]} if waits else others
 
     async def _clear(self, source: Conversation, up_to: int) -> None:
         """A step of the source that runs meanwhile writes its item anyway and finds them applied: no need to try again."""

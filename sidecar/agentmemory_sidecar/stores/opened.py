@@ -97,8 +97,8 @@ async def open_stores(config: c.SidecarConfig) -> Stores:
         state, shelf = await _state(opening)
         undo.push_async_callback(state.close)
         records, blobs = await _objects(opening)
-        undo.pop_all()
         elsewhere = tuple(_elsewhere(opening))
+        undo.pop_all()
         return Stores(hot, state, records, blobs, servers, files, without_tables, shelf, elsewhere)
 
 

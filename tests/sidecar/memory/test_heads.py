@@ -112,7 +112,7 @@ def test_a_clash_outlives_collection_until_a_person_settles_it(two: World) -> No
     assert all(len(two.replicas["east"][region].log) <= 2 for region in two.regions)
     (clash,) = two.seen("west").clashes
     mine = two.replicas["west"]
-    mine["west"] = resolve(mine["west"], two.seen("west"), [clash.id])
+    mine["west"] = resolve(mine["west"], [clash.id])
     assert not two.seen("west").clashes
     two.heal()
     assert not two.seen("east").clashes
