@@ -11,6 +11,7 @@ from agentmemory_operator.drill.course import LookFailed
 from agentmemory_operator.drill.ledger import View
 from agentmemory_operator.drill.line import SCRIPT, Line, Lost
 from agentmemory_operator.drill.view import SHOW, view
+from agentmemory_operator.plan.security import of_container
 
 LABEL = "agentmemory.io/drill"
 AGENT, SIDECAR = "agent", "agentmemory"
@@ -150,10 +151,8 @@ class Agents:
 
 
 _RESTRICTED: dict[str, Any] = {
+    **of_container(),
     "runAsNonRoot": True,
     "runAsUser": 65532,
-    "allowPrivilegeEscalation": False,
-    "readOnlyRootFilesystem": True,
-    "capabilities": {"drop": ["ALL"]},
     "seccompProfile": {"type": "RuntimeDefault"},
 }
