@@ -28,7 +28,6 @@ class Kind(Enum):
 
 
 PAUSES = (Kind.PAUSED_BEFORE, Kind.PAUSED_AFTER)
-KILLS = (Kind.KILLED_BEFORE, Kind.KILLED_AFTER)
 
 
 @dataclass(slots=True)
