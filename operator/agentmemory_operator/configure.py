@@ -20,8 +20,8 @@ from agentmemory_operator.plan.values import Action, Condition, Plan, Provides, 
 from agentmemory_operator.tiers import Subject
 from agentmemory_sidecar.resource import Installation, NotSupportedYet, ResourceError, SidecarConfig, compile_resource
 from agentmemory_sidecar.resource.agentmemory import DeletionPolicy
-from agentmemory_sidecar.resource.config import EmbeddedStore
 from agentmemory_sidecar.resource.mounted import Mounted
+from agentmemory_sidecar.resource.store_config import EmbeddedStore
 
 DATA_DIR = Path("/var/lib/agentmemory")
 """What a sidecar in a pod may write. Nothing that must outlive the pod is there."""

@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentmemory_sidecar.resource.config import TlsConfig
+from agentmemory_sidecar.resource.store_config import TlsConfig
 
 
 class TlsError(Exception):

@@ -13,7 +13,7 @@ from agentmemory_operator.cli.crd import crd as command
 from agentmemory_sidecar.resource import AgentMemory, Installation, ResourceError, Unresolved, compile_resource, parse
 from agentmemory_sidecar.resource.base import CEL
 from agentmemory_sidecar.resource.common import ValueFrom
-from agentmemory_sidecar.resource.config import RedisHot
+from agentmemory_sidecar.resource.store_config import RedisHot
 from tests.operator.bad_resources import cases
 from tests.operator.cluster import agentmemory
 

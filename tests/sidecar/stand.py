@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from agentmemory_sidecar.app import Address, Sidecar
 from agentmemory_sidecar.memory.item import Item
 from agentmemory_sidecar.resource import Installation, LocalValues, SidecarConfig, compile_resource, parse
-from agentmemory_sidecar.resource.config import PostgresStore, RedisHot
+from agentmemory_sidecar.resource.store_config import PostgresStore, RedisHot
 from agentmemory_sidecar.step import heads
 from agentmemory_sidecar.step.services import Services
 from agentmemory_sidecar.stores.protocols import ROOT, Conversation, Stored

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from agentmemory_sidecar.app import Address, Sidecar
-from agentmemory_sidecar.resource.config import AwsConfig, DynamoDbState, PostgresStore, S3Archive
+from agentmemory_sidecar.resource.store_config import AwsConfig, DynamoDbState, PostgresStore, S3Archive
 from agentmemory_sidecar.stores import opened
 from agentmemory_sidecar.stores.protocols import StoreUnavailable
 from tests.claude import Reply, StrictClaude

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import SecretStr
 
-from agentmemory_sidecar.resource.config import TlsConfig
+from agentmemory_sidecar.resource.store_config import TlsConfig
 from agentmemory_sidecar.tls import Certificates, PemFiles, TlsError, certificates, context
 from tests.sidecar.stores.postgres.test_tls import Authority
 

@@ -10,7 +10,7 @@ import asyncpg
 import msgspec
 import pytest
 
-from agentmemory_sidecar.resource.config import PostgresStore
+from agentmemory_sidecar.resource.store_config import PostgresStore
 from agentmemory_sidecar.step import commit
 from agentmemory_sidecar.stores.embedded.valkey import EmbeddedValkey
 from agentmemory_sidecar.stores.protocols import Conversation

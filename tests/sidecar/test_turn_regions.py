@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from agentmemory_sidecar.resource import SidecarConfig
-from agentmemory_sidecar.resource.config import DynamoDbState, RedisHot, RegionAws
+from agentmemory_sidecar.resource.store_config import DynamoDbState, RedisHot, RegionAws
 from agentmemory_sidecar.stores.aws import AwsOptions
 from agentmemory_sidecar.stores.dynamodb import DynamoStateStore
 from tests.claude import Match, Reply, StrictClaude

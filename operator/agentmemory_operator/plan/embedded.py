@@ -14,7 +14,7 @@ from agentmemory_operator.plan.values import Action, Apply, Condition, Manifest,
 from agentmemory_operator.settings import Settings
 from agentmemory_sidecar.resource.agentmemory import AgentMemory, DeletionPolicy
 from agentmemory_sidecar.resource.common import Embedded, PodResources, Storage
-from agentmemory_sidecar.resource.config import PostgresStore, RedisHot
+from agentmemory_sidecar.resource.store_config import PostgresStore, RedisHot
 
 APP = "agentmemory-stores"
 VALKEY_PASSWORD, POSTGRES_PASSWORD = "valkey-password", "postgres-password"

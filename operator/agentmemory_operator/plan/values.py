@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agentmemory_operator.conditions import ConditionType, Reason
-from agentmemory_sidecar.resource.config import PostgresStore, RedisHot
+from agentmemory_sidecar.resource.store_config import PostgresStore, RedisHot
 
 Manifest = Mapping[str, Any]
 """A Kubernetes object as JSON."""

@@ -8,6 +8,7 @@ from pydantic import SecretStr
 
 from agentmemory_sidecar.resource import cloudnativepg
 from agentmemory_sidecar.resource import config as c
+from agentmemory_sidecar.resource import store_config as stores
 from agentmemory_sidecar.resource.agentmemory import AgentMemory, Spec, Upstream
 from agentmemory_sidecar.resource.base import at
 from agentmemory_sidecar.resource.common import AwsAccess, Tls, ValueFrom
@@ -29,11 +30,11 @@ DYNAMODB: FieldPath = ("spec", "state", "dynamodb")
 class Installation:
     """What the cluster's installation runs or knows, and a resource therefore does not name. Empty on a laptop."""
 
-    managed_redis: c.RedisHot | None = None
+    managed_redis: stores.RedisHot | None = None
     """The managed Redis of this region."""
-    embedded_hot: c.RedisHot | None = None
+    embedded_hot: stores.RedisHot | None = None
     """Where the embedded Valkey listens, when it is not this process that starts it."""
-    embedded_postgres: c.PostgresStore | None = None
+    embedded_postgres: stores.PostgresStore | None = None
     """Where the embedded Postgres listens, when it is not this process that starts it."""
     dynamodb_endpoint: str = ""
     """DynamoDB's URL; empty for AWS's own."""
@@ -172,16 +173,16 @@ class _Compiler:
             server_name=(upstream.tls.server_name if upstream.tls else None) or "",
         )
 
-    def hot(self) -> c.RedisHot | c.EmbeddedStore:
+    def hot(self) -> stores.RedisHot | stores.EmbeddedStore:
         redis = self.spec.ephemeral.redis
         if redis is None:
-            return self.known.embedded_hot or c.EmbeddedStore()
+            return self.known.embedded_hot or stores.EmbeddedStore()
         if redis.external is None:
             assert self.known.managed_redis is not None
             return self.known.managed_redis
         access: ExternalRedis = at(redis.external, self.region)
         path = ("spec", "ephemeral", "redis", "external")
-        return c.RedisHot(
+        return stores.RedisHot(
             urls=access.urls or (),
             cluster=bool(access.cluster),
             username=access.username or "",
@@ -189,37 +190,37 @@ class _Compiler:
             tls=self.tls(access.tls, (*path, "tls")),
         )
 
-    def state(self) -> c.PostgresStore | c.DynamoDbState | c.EmbeddedStore:
+    def state(self) -> stores.PostgresStore | stores.DynamoDbState | stores.EmbeddedStore:
         state = self.spec.state
         if state.postgres:
             return self.postgres(state.postgres, ("spec", "state", "postgres"))
         if state.dynamodb:
             table = at(state.dynamodb, self.region)
-            return c.DynamoDbState(
+            return stores.DynamoDbState(
                 table=table.table,
                 strong=table.consistency == "Strong",
                 aws=self.aws(table, self.known.dynamodb_endpoint, DYNAMODB),
                 elsewhere=tuple(self.elsewhere(state.dynamodb)),
             )
-        return self.known.embedded_postgres or c.EmbeddedStore()
+        return self.known.embedded_postgres or stores.EmbeddedStore()
 
-    def elsewhere(self, table: DynamoDb) -> Iterator[c.RegionAws]:
+    def elsewhere(self, table: DynamoDb) -> Iterator[stores.RegionAws]:
         """From this region round to the one before it, so that regions do not all turn to the same one."""
         regions = self.spec.regions
         here = regions.index(self.region)
         for region in (*regions[here + 1 :], *regions[:here]):
             access = at(table, region)
             aws = self.aws(access, self.known.dynamodb_endpoint, DYNAMODB, region=region)
-            yield c.RegionAws(region=region, aws=aws)
+            yield stores.RegionAws(region=region, aws=aws)
 
-    def archive(self) -> c.PostgresStore | c.S3Archive | c.EmbeddedStore:
+    def archive(self) -> stores.PostgresStore | stores.S3Archive | stores.EmbeddedStore:
         archive = self.spec.archive
         if archive.postgres:
             return self.postgres(archive.postgres, ("spec", "archive", "postgres"))
         if archive.s3:
             store = at(archive.s3, self.region)
             named = next((entry.bucket for entry in store.per_region if entry.region == self.region), None)
-            return c.S3Archive(
+            return stores.S3Archive(
                 bucket=named or f"{store.bucket_prefix}-{self.region}",
                 key_prefix=store.key_prefix,
                 path_style=store.path_style,
@@ -228,7 +229,7 @@ class _Compiler:
                 kms_key_arn=store.kms_key_arn or "",
                 aws=self.aws(store, self.known.s3_endpoint, ("spec", "archive", "s3")),
             )
-        return self.known.embedded_postgres or c.EmbeddedStore()
+        return self.known.embedded_postgres or stores.EmbeddedStore()
 
     def extraction(self) -> c.ExtractionConfig:
         extraction = self.spec.extraction
@@ -248,29 +249,29 @@ class _Compiler:
             sub_agent=self.sub_agent(extraction.sub_agent, ("spec", "extraction", "subAgent")),
         )
 
-    def postgres(self, postgres: Postgres, path: FieldPath) -> c.PostgresStore:
+    def postgres(self, postgres: Postgres, path: FieldPath) -> stores.PostgresStore:
         access = at(postgres, self.region)
         if access.cluster_ref:
             return self.cluster(access.cluster_ref, access.tls, path)
         dsn = self.secret(access.dsn, access.dsn_from, (*path, "dsnFrom"))
         if dsn.get_secret_value() and (problem := dsn_problem(dsn.get_secret_value())):
             self.problems.append(self.resource.describe((*path, "dsnFrom"), f"what it names {problem}"))
-        return c.PostgresStore(dsn=dsn, tls=self.tls(access.tls, (*path, "tls")))
+        return stores.PostgresStore(dsn=dsn, tls=self.tls(access.tls, (*path, "tls")))
 
-    def cluster(self, ref: ClusterRef, tls: Tls | None, path: FieldPath) -> c.PostgresStore:
+    def cluster(self, ref: ClusterRef, tls: Tls | None, path: FieldPath) -> stores.PostgresStore:
         """A CloudNativePG Cluster's database. Without ``tls`` of the resource's own, the Cluster's authority signs."""
         try:
             dsn = cloudnativepg.login(ref, self.resource.metadata.namespace, self.values)
             ca_pem = "" if tls else cloudnativepg.authority(ref, self.values)
         except Unresolved as error:
             self.problems.append(self.resource.describe((*path, "clusterRef"), str(error)))
-            return c.PostgresStore(dsn=SecretStr(""))
-        trust = self.tls(tls, (*path, "tls")) if tls else c.TlsConfig(ca_pem=ca_pem)
-        return c.PostgresStore(dsn=SecretStr(dsn), tls=trust)
+            return stores.PostgresStore(dsn=SecretStr(""))
+        trust = self.tls(tls, (*path, "tls")) if tls else stores.TlsConfig(ca_pem=ca_pem)
+        return stores.PostgresStore(dsn=SecretStr(dsn), tls=trust)
 
-    def aws(self, access: AwsAccess, endpoint: str, path: FieldPath, *, region: str = "") -> c.AwsConfig:
+    def aws(self, access: AwsAccess, endpoint: str, path: FieldPath, *, region: str = "") -> stores.AwsConfig:
         keys, where = access.credentials, (*path, "credentials")
-        return c.AwsConfig(
+        return stores.AwsConfig(
             region=access.aws_region or region or self.region,
             endpoint=access.endpoint or endpoint,
             role_arn=access.role_arn or self.known.role_arn,
@@ -294,10 +295,10 @@ class _Compiler:
             every_turns=agent.every_turns if isinstance(agent, ExtractionSubAgent) else 1,
         )
 
-    def tls(self, tls: Tls | None, path: FieldPath) -> c.TlsConfig | None:
+    def tls(self, tls: Tls | None, path: FieldPath) -> stores.TlsConfig | None:
         if tls is None:
             return None
-        return c.TlsConfig(
+        return stores.TlsConfig(
             ca_pem=self.value(tls.ca_from, (*path, "caFrom")),
             certificate_pem=self.value(tls.certificate_from, (*path, "certificateFrom")),
             key_pem=self.secret(None, tls.key_from, (*path, "keyFrom")),

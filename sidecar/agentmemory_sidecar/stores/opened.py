@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from agentmemory_sidecar.resource import config as c
+from agentmemory_sidecar.resource import SidecarConfig, store_config
 from agentmemory_sidecar.resource.archive import LockMode
 from agentmemory_sidecar.stores.protocols import HotStore, KeyShelf, ObjectStore, StateStore, StoreUnavailable
 from agentmemory_sidecar.tls import PemFiles, certificates
@@ -75,7 +75,7 @@ class Stores:
                 stack.push_async_callback(state.close)
 
 
-async def open_stores(config: c.SidecarConfig) -> Stores:
+async def open_stores(config: SidecarConfig) -> Stores:
     """Raises EmbeddedError where a server of ours cannot be started, StoreUnavailable where a database will never have
     our tables, TlsError where certificates are none. Whatever may come right by itself is a warning in the log."""
     async with contextlib.AsyncExitStack() as undo:
@@ -84,7 +84,7 @@ async def open_stores(config: c.SidecarConfig) -> Stores:
         servers: list[EmbeddedServer] = []
         without_tables: list[PostgresOptions] = []
         postgres: EmbeddedPostgres | None = None
-        if any(isinstance(store, c.EmbeddedStore) for store in (config.state, config.archive)):
+        if any(isinstance(store, store_config.EmbeddedStore) for store in (config.state, config.archive)):
             from agentmemory_sidecar.stores.embedded.postgres import EmbeddedPostgres as Server
 
             postgres = Server(config.data_dir / "postgres")
@@ -104,7 +104,7 @@ async def open_stores(config: c.SidecarConfig) -> Stores:
 
 @dataclass(frozen=True, slots=True)
 class _Opening:
-    config: c.SidecarConfig
+    config: SidecarConfig
     postgres: "EmbeddedPostgres | None"
     files: PemFiles
     without_tables: "list[PostgresOptions]"
@@ -114,7 +114,7 @@ async def _hot(opening: _Opening, servers: "list[EmbeddedServer]", undo: context
     from agentmemory_sidecar.stores.redis import RedisHotStore
 
     config = opening.config
-    if isinstance(config.hot, c.RedisHot):
+    if isinstance(config.hot, store_config.RedisHot):
         return RedisHotStore(_redis(opening, config.hot))
     from agentmemory_sidecar.stores.embedded.valkey import EmbeddedValkey
 
@@ -122,10 +122,10 @@ async def _hot(opening: _Opening, servers: "list[EmbeddedServer]", undo: context
     servers.append(server)
     undo.push_async_callback(server.stop)
     await server.start()
-    return RedisHotStore(_redis(opening, c.RedisHot(urls=(server.url,))))
+    return RedisHotStore(_redis(opening, store_config.RedisHot(urls=(server.url,))))
 
 
-def _redis(opening: _Opening, hot: c.RedisHot) -> "RedisOptions":
+def _redis(opening: _Opening, hot: store_config.RedisHot) -> "RedisOptions":
     from agentmemory_sidecar.stores.redis import RedisOptions
 
     config = opening.config
@@ -145,7 +145,7 @@ def _redis(opening: _Opening, hot: c.RedisHot) -> "RedisOptions":
 
 async def _state(opening: _Opening) -> tuple[StateStore, KeyShelf]:
     config = opening.config
-    if isinstance(config.state, c.DynamoDbState):
+    if isinstance(config.state, store_config.DynamoDbState):
         from agentmemory_sidecar.stores.dynamodb import DynamoStateStore
 
         head = "main" if config.state.strong else config.region
@@ -164,7 +164,7 @@ async def _state(opening: _Opening) -> tuple[StateStore, KeyShelf]:
 def _elsewhere(opening: _Opening) -> "Iterator[tuple[StateStore, KeyShelf]]":
     """Nothing is asked there before it is needed."""
     state = opening.config.state
-    if not isinstance(state, c.DynamoDbState) or state.strong:
+    if not isinstance(state, store_config.DynamoDbState) or state.strong:
         return
     from agentmemory_sidecar.stores.dynamodb import DynamoStateStore
 
@@ -176,7 +176,7 @@ def _elsewhere(opening: _Opening) -> "Iterator[tuple[StateStore, KeyShelf]]":
 
 async def _objects(opening: _Opening) -> tuple[ObjectStore, ObjectStore]:
     config = opening.config
-    if isinstance(config.archive, c.S3Archive):
+    if isinstance(config.archive, store_config.S3Archive):
         from agentmemory_sidecar.stores.s3 import S3ObjectStore, S3Options
 
         archive = config.archive
@@ -206,11 +206,15 @@ async def _objects(opening: _Opening) -> tuple[ObjectStore, ObjectStore]:
 
 
 def _postgres(
-    opening: _Opening, store: c.PostgresStore | c.EmbeddedStore, tier: str, timeout_s: float, connections: int
+    opening: _Opening,
+    store: store_config.PostgresStore | store_config.EmbeddedStore,
+    tier: str,
+    timeout_s: float,
+    connections: int,
 ) -> "PostgresOptions":
     from agentmemory_sidecar.stores.postgres import PostgresOptions, PostgresTls
 
-    if isinstance(store, c.EmbeddedStore):
+    if isinstance(store, store_config.EmbeddedStore):
         assert opening.postgres is not None
         return PostgresOptions(opening.postgres.dsn, pool_size=connections, timeout_s=timeout_s)
     tls = None
@@ -222,14 +226,16 @@ def _postgres(
     return PostgresOptions(store.dsn.get_secret_value(), tls=tls, pool_size=connections, timeout_s=timeout_s)
 
 
-async def _tables(opening: _Opening, store: c.PostgresStore | c.EmbeddedStore, options: "PostgresOptions") -> None:
+async def _tables(
+    opening: _Opening, store: store_config.PostgresStore | store_config.EmbeddedStore, options: "PostgresOptions"
+) -> None:
     """Make the tables that are missing. A database of others that cannot be reached now may be reached later."""
     from agentmemory_sidecar.stores.postgres import Misconfigured
 
     try:
         await _make_tables(options)
     except StoreUnavailable as error:
-        if isinstance(error, Misconfigured) or isinstance(store, c.EmbeddedStore):
+        if isinstance(error, Misconfigured) or isinstance(store, store_config.EmbeddedStore):
             raise
         log.warning("%s (starting without it, and trying again)", error)
         opening.without_tables.append(options)
@@ -251,7 +257,7 @@ async def _look(store: StateStore | ObjectStore) -> None:
         log.warning("%s (starting without it)", error)
 
 
-def _aws(aws: c.AwsConfig, deadline_s: float, field: str, files: PemFiles) -> "AwsOptions":
+def _aws(aws: store_config.AwsConfig, deadline_s: float, field: str, files: PemFiles) -> "AwsOptions":
     from agentmemory_sidecar.stores.aws import AwsOptions
 
     tls = certificates(aws.tls, field, files)

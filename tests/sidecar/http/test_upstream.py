@@ -12,7 +12,8 @@ from cryptography import x509
 from pydantic import SecretStr
 
 from agentmemory_sidecar.http.upstream import HttpUpstream
-from agentmemory_sidecar.resource.config import TlsConfig, UpstreamConfig
+from agentmemory_sidecar.resource.config import UpstreamConfig
+from agentmemory_sidecar.resource.store_config import TlsConfig
 from agentmemory_sidecar.step.exchange import UpstreamFailed
 from tests.sidecar.stores.postgres.test_tls import Authority
 

@@ -10,7 +10,7 @@ import pytest
 from agentmemory_sidecar.engine import Engine
 from agentmemory_sidecar.pod import life
 from agentmemory_sidecar.resource import Mounted
-from agentmemory_sidecar.resource.config import PostgresStore, RedisHot
+from agentmemory_sidecar.resource.store_config import PostgresStore, RedisHot
 from agentmemory_sidecar.stores.protocols import Conversation
 from tests.claude import Reply, StrictClaude
 from tests.servers import KillablePostgres, KillableValkey

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from agentmemory_sidecar.resource import LocalValues, ResourceError, Unresolved, cloudnativepg, compile_resource
-from agentmemory_sidecar.resource.config import PostgresStore
 from agentmemory_sidecar.resource.state import ClusterRef
+from agentmemory_sidecar.resource.store_config import PostgresStore
 from tests.sidecar.resource.resources import resource
 
 REF = ClusterRef(name="pg")

@@ -13,16 +13,16 @@ from agentmemory_sidecar.resource import (
     load,
 )
 from agentmemory_sidecar.resource.archive import LockMode
-from agentmemory_sidecar.resource.config import (
+from agentmemory_sidecar.resource.config import RuleConfig
+from agentmemory_sidecar.resource.prompt import Op, When
+from agentmemory_sidecar.resource.store_config import (
     DynamoDbState,
     EmbeddedStore,
     PostgresStore,
     RedisHot,
-    RuleConfig,
     S3Archive,
     TlsConfig,
 )
-from agentmemory_sidecar.resource.prompt import Op, When
 from tests.sidecar.resource.resources import resource
 
 EXAMPLES = Path(__file__).parents[3] / "examples"

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from agentmemory_sidecar.resource import LocalValues, SidecarConfig, compile_resource, parse
 from agentmemory_sidecar.resource.archive import LockMode
-from agentmemory_sidecar.resource.config import AwsConfig, DynamoDbState, RedisHot, S3Archive, TlsConfig
+from agentmemory_sidecar.resource.store_config import AwsConfig, DynamoDbState, RedisHot, S3Archive, TlsConfig
 from agentmemory_sidecar.stores.opened import Stores, open_stores
 from agentmemory_sidecar.stores.protocols import StoreUnavailable
 from tests.sidecar.stores.answers import Answers

@@ -18,7 +18,7 @@ from agentmemory_operator.plan.redis.values import Cluster, Decision, LoadCertif
 from agentmemory_operator.plan.redis.view import View, node
 from agentmemory_operator.plan.values import Action, Apply, Manifest, Provides, Remove
 from agentmemory_operator.secretdata import encoded
-from agentmemory_sidecar.resource.config import RedisHot, TlsConfig
+from agentmemory_sidecar.resource.store_config import RedisHot, TlsConfig
 
 FORMED = f"{names.GROUP}/formed"
 """Annotation of the pods' Secret: this cluster has served before."""
