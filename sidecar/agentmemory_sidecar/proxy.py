@@ -5,6 +5,7 @@ import logging
 import traceback
 
 from agentmemory_sidecar.resource.agentmemory import OnDisconnect
+from agentmemory_sidecar.shadow import shadow
 from agentmemory_sidecar.step.acknowledge import refuse
 from agentmemory_sidecar.step.aside import aside, pass_through
 from agentmemory_sidecar.step.exchange import Client, ClientGone, Inbound
@@ -74,7 +75,11 @@ async def _messages(services: Services, inbound: Inbound, where: Route, client: 
         services.metrics.unreadable.inc()
         await pass_through(services, inbound, where.path, client)
         return
-    if who.is_turn:
+    if services.config.shadow:
+        await (
+            shadow(services, question, client) if who.is_turn else pass_through(services, inbound, where.path, client)
+        )
+    elif who.is_turn:
         await _take_off(services, question, client)
     else:
         await aside(services, question, client)

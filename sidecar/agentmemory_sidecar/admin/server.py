@@ -7,6 +7,10 @@ GET    /v1/sessions/{id}/state                          ETag: the version
 PATCH  /v1/sessions/{id}/state                          If-Match; merge-patch+json or json-patch+json
 GET    /v1/sessions/{id}/history?agent=                 JSON Lines
 GET    /v1/sessions/{id}/export                         JSON Lines
+GET    /v1/sessions/{id}/report?since=                  seconds since the epoch
+POST   /v1/sessions/{id}/move
+GET    /v1/{sessions|projects}/{id}/conflicts           POST settles
+GET    /v1/projects/{id}/state                          likewise PATCH
 """
 
 import hmac
@@ -80,6 +84,7 @@ class Admin:
             web.post("/v1/sessions/{id}/move", self._move),
             web.get("/v1/sessions/{id}/history", self._history),
             web.get("/v1/sessions/{id}/export", self._export),
+            web.get("/v1/sessions/{id}/report", self._report),
         ])  # fmt: skip
         return app
 
@@ -171,6 +176,13 @@ class Admin:
     async def _export(self, request: web.Request) -> web.StreamResponse:
         found = self._sessions.export(request.match_info["id"])
         return await lines(request, (line(record) async for _, record in found))
+
+    async def _report(self, request: web.Request) -> web.Response:
+        try:
+            since = float(request.query.get("since", "0"))
+        except ValueError as error:
+            raise ApiError(400, "invalid_request_error", "since must be a number: seconds since the epoch.") from error
+        return reply((await self._sessions.report(request.match_info["id"], since)).shown())
 
 
 class Settling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -10,6 +10,7 @@ import msgspec
 from agentmemory_sidecar.archive.blobs import BlobReader, Drafts
 from agentmemory_sidecar.archive.reader import Record, RecordReader
 from agentmemory_sidecar.archive.record import Payload
+from agentmemory_sidecar.archive.report import Report, report
 from agentmemory_sidecar.memory import links
 from agentmemory_sidecar.memory.admin_patch import from_json_patch, from_merge_patch
 from agentmemory_sidecar.memory.conflicts import listed, settle
@@ -228,6 +229,18 @@ class Sessions:
         stored = await self._existing(self._conversation(session, agent))
         async for record in self._reader.records(self._conversation(session, agent), self._item(stored)):
             yield record
+
+    async def report(self, session: str, since: float) -> Report:
+        """What memory brought and cost in this session since then (seconds since the epoch). Raises NoSuchSession."""
+        agents = await self._services.state.agents(self._tenant, session)
+        if not agents:
+            raise NoSuchSession(session)
+        whole = Report()
+        for agent in agents:
+            item = self._item(await self._existing(self._conversation(session, agent)))
+            records = [record async for record in self.history(session, agent)]
+            whole += report(records, since=since, conflicts=len(listed(item, self._services.state.head)))
+        return whole
 
     async def export(self, session: str) -> AsyncIterator[tuple[str, Record]]:
         """(agent, record) of the whole session, with every blob read back in. Raises NoSuchSession."""

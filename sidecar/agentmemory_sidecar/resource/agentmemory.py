@@ -34,6 +34,13 @@ class Upstream(Model):
     """TLS settings for `url`."""
 
 
+class Mode(StrEnum):
+    """Whether agents get what is remembered."""
+
+    ACTIVE = "Active"
+    SHADOW = "Shadow"
+
+
 class OnDisconnect(StrEnum):
     """What happens to a step whose client goes away."""
 
@@ -98,6 +105,9 @@ class Spec(Model):
         default=None, json_schema_extra=immutable("the tenant is part of every key in every store")
     )
     """Whose data this is: part of every key. Without it, the namespace's name. Immutable."""
+    mode: Mode = Mode.ACTIVE
+    """`Active` gives agents their memory. `Shadow` changes no request and no reply: what a step would have done is computed
+    beside it and reported (`agentmemory report`), from a memory that is kept apart and is not used once this is `Active`."""
     upstream: Upstream = Upstream()
     """Claude, or the gateway that stands for it."""
     ephemeral: Ephemeral = Ephemeral()
@@ -163,6 +173,12 @@ class AgentMemory(Model):
     def tenant(self) -> str:
         """The tenant in effect: the spec's, else the namespace."""
         return self.spec.tenant or self.metadata.namespace
+
+    @property
+    def partition(self) -> str:
+        """The tenant under which sidecars keep what they write. A shadow's prompts were never sent, so nothing of it may be
+        taken for something that Claude has seen; no tenant's name ends like this."""
+        return f"{self.tenant}.shadow_" if self.spec.mode is Mode.SHADOW else self.tenant
 
     def describe(self, path: Path, text: str) -> str:
         """`file:line: path: text`, as far as it is known where the resource was read from."""

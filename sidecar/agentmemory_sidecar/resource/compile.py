@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from agentmemory_sidecar.resource import cloudnativepg
 from agentmemory_sidecar.resource import config as c
 from agentmemory_sidecar.resource import store_config as stores
-from agentmemory_sidecar.resource.agentmemory import AgentMemory, Spec, Upstream
+from agentmemory_sidecar.resource.agentmemory import AgentMemory, Mode, Spec, Upstream
 from agentmemory_sidecar.resource.base import at
 from agentmemory_sidecar.resource.common import AwsAccess, Tls, ValueFrom
 from agentmemory_sidecar.resource.ephemeral import ExternalRedis
@@ -107,7 +107,8 @@ class _Compiler:
             name=self.resource.metadata.name,
             namespace=self.resource.metadata.namespace,
             generation=self.resource.metadata.generation,
-            tenant=self.resource.tenant,
+            tenant=self.resource.partition,
+            shadow=spec.mode is Mode.SHADOW,
             region=self.region,
             regions=spec.regions,
             data_dir=self.data_dir,

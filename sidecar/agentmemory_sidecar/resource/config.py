@@ -198,6 +198,8 @@ class SidecarConfig(Config):
     """The generation of the resource this was compiled from; 0 on a laptop."""
     tenant: str
     """The first part of every key in every store."""
+    shadow: bool = False
+    """Whether requests and replies pass unchanged, and steps are only computed beside them."""
     region: str
     """The region this sidecar is in."""
     regions: tuple[str, ...]

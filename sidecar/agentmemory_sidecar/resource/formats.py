@@ -7,7 +7,8 @@ The rules:
 - A field that has its default is not written. A new field with a default is therefore nothing to older sidecars until it is
   used, and no default changes within a format: what is not written must mean the same to all.
 - A new field that a resource may set is marked :class:`Since` the next format, which begins with it: :data:`FORMAT` rises.
-  The last two formats are written side by side, each with the fields that it knows.
+  The last two formats are written side by side, each with the fields that it knows. (Format 1 grows until the first release:
+  no sidecar of it is anywhere yet.)
 """
 
 from dataclasses import dataclass

@@ -9,6 +9,7 @@ from agentmemory_sidecar.memory.ledger import unpack as unpack_entry
 from agentmemory_sidecar.step import heads
 from agentmemory_sidecar.step.exchange import Client, Inbound, UpstreamFailed
 from agentmemory_sidecar.step.forward import broken
+from agentmemory_sidecar.step.overheard import Overheard
 from agentmemory_sidecar.step.question import Question
 from agentmemory_sidecar.step.services import Services
 from agentmemory_sidecar.stores.protocols import StoreUnavailable
@@ -59,18 +60,24 @@ async def stream_through(
     client: Client,
     *,
     decoded: bool,
+    heard: Overheard | None = None,
 ) -> None:
-    """Give the answer on as it comes. One that breaks off is cut for the client too."""
-    headers = to_upstream(inbound.raw_headers, decoded=decoded, read=False)
+    """Give the answer on as it comes, and a copy of it to who listens. One that breaks off is cut for the client too."""
+    read, heard = heard is not None, heard or Overheard()
+    headers = to_upstream(inbound.raw_headers, decoded=decoded, read=read)
     if not isinstance(body, bytes) and (length := inbound.headers.get("content-length")):
         headers.append(("content-length", length))
     try:
-        async with services.upstream.send(inbound.method, path, inbound.query, headers, body, plain=False) as response:
+        async with services.upstream.send(inbound.method, path, inbound.query, headers, body, plain=read) as response:
+            heard.begin(response)
             await client.begin(response.status, to_client(response.headers))
             async for chunk in response.chunks():
+                heard.hear(chunk)
                 await client.write(chunk)
+            heard.end()
             await client.end()
     except UpstreamFailed as error:
+        heard.end(error)
         if client.begun:
             return  # not ended, so it is cut: what it is, and whether an error would fit into it, is not known here
         raise broken(error) from error

@@ -12,6 +12,7 @@ from agentmemory_sidecar.memory.rules import Rules
 from agentmemory_sidecar.metrics import Metrics
 from agentmemory_sidecar.resource.config import SidecarConfig
 from agentmemory_sidecar.step.exchange import Upstream
+from agentmemory_sidecar.step.overheard import Overheard
 from agentmemory_sidecar.step.patches import Patches
 from agentmemory_sidecar.step.recent import Recents
 from agentmemory_sidecar.step.renewals import Renewals
@@ -59,6 +60,8 @@ class Services:
     """The requests that came last, for those that continue them."""
     flights: set["Flight"] = field(default_factory=set)
     """Steps that run now."""
+    overheard: set[Overheard] = field(default_factory=set)
+    """In shadow mode: the answers that steps watch now."""
 
     def at_hand(self) -> "Services":
         """Those whose state tier is not known to be away, this region's first."""
