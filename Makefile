@@ -25,8 +25,9 @@ test: $(READY) ## all tests against real stores and real clients (ARGS for pytes
 	@bash tests/prepare
 	@. .venvs/tests.env && $(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
 
-histories: $(READY) ## random histories in several regions, in virtual time (HISTORIES=n: how many, SEED=n: that one)
-	@$(BIN)/python -m tests.histories $(if $(SEED),--seed $(SEED),--count $(or $(HISTORIES),10000)) $(ARGS)
+histories: $(READY) ## random histories in several regions (HISTORIES=n: how many, SEED=n: that one, STORES=real: on servers)
+	@$(BIN)/python -m tests.histories $(if $(SEED),--seed $(SEED),--count $(or $(HISTORIES),$(if $(STORES),200,10000))) \
+		$(if $(STORES),--$(STORES)) $(ARGS)
 
 lint: $(READY) ## ruff, mypy, import contracts, generated files
 	$(BIN)/ruff check .

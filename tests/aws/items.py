@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 from weakref import WeakValueDictionary
@@ -16,6 +16,9 @@ from tests.aws.wire import Call, Refused, Reply
 
 Key = tuple[str, str]
 """A table's name, and the JSON of an item's key."""
+
+Told = Callable[[str, Key, dict[str, Any] | None], None]
+"""Is given the region, the item's key, and the item; None for one that was deleted."""
 
 WRITES = frozenset({"PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "TransactWriteItems"})
 READS = frozenset({"GetItem", "Query", "Scan", "BatchGetItem"})
@@ -31,12 +34,16 @@ class Items:
         self._locks: WeakValueDictionary[tuple[str, Key], asyncio.Lock] = WeakValueDictionary()
         self._stamps: dict[tuple[str, Key], tuple[int, str]] = {}
         """The write that each region holds of an item: when and where it was made. Tombstones stay."""
-        self._last = 0
         self.dropped = 0
         """How many writes lost to a later one."""
+        self.skew_s: dict[str, float] = {}
+        """How far a region's clock is off, by which the last writer wins."""
+        self.told: Told | None = None
+        """Is called for each item of a global table that a region's replica has taken."""
 
     def clear(self) -> None:
         self._stamps.clear()
+        self.skew_s.clear()
         self.dropped = 0
 
     async def handle(self, call: Call, tables: Tables) -> Reply | None:
@@ -60,8 +67,8 @@ class Items:
                 return reply
             for key in written:
                 image = await self._image(call, call.region, key)
-                stamp = self._stamp(call.region)
-                self._stamps[call.region, key] = stamp
+                stamp = self._stamp(call.region, key)
+                self._took(call.region, key, image, stamp)
                 for region in set(shared[key[0]].replicas) - {call.region}:
                     self._links.send(call.region, region, self._delivery(call, region, key, image, stamp))
         return reply
@@ -82,7 +89,7 @@ class Items:
                 if lock.locked() and self._stamps.get((group.anchor, key), (0, call.region))[1] != call.region:
                     raise Refused("ReplicatedWriteConflictException", "Another Region is writing this item: try again")
                 await held.enter_async_context(lock)
-                self._stamps[group.anchor, key] = self._stamp(call.region)
+                self._stamps[group.anchor, key] = self._stamp(call.region, key)
             return await self._send(call.to(group.anchor))
 
     async def copy(self, group: Group, source: str, target: str) -> None:
@@ -119,7 +126,12 @@ class Items:
                 reply = await self._send(call.to(region, json.dumps(body).encode(), "PutItem"))
             # A replica that has been deleted meanwhile takes nothing any more, and that is all right.
             if reply.status == 200:
-                self._stamps[region, key] = stamp
+                self._took(region, key, image, stamp)
+
+    def _took(self, region: str, key: Key, image: dict[str, Any] | None, stamp: tuple[int, str]) -> None:
+        self._stamps[region, key] = stamp
+        if self.told is not None:
+            self.told(region, key, image)
 
     async def _image(self, call: Call, region: str, key: Key) -> dict[str, Any] | None:
         body = {"TableName": key[0], "Key": json.loads(key[1]), "ConsistentRead": True}
@@ -133,9 +145,9 @@ class Items:
     def _lock(self, region: str, key: Key) -> asyncio.Lock:
         return self._locks.setdefault((region, key), asyncio.Lock())
 
-    def _stamp(self, region: str) -> tuple[int, str]:
-        self._last = max(self._last + 1, time.time_ns())
-        return self._last, region
+    def _stamp(self, region: str, key: Key) -> tuple[int, str]:
+        held = self._stamps.get((region, key), (0, ""))[0]
+        return max(held + 1, time.time_ns() + round(self.skew_s.get(region, 0.0) * 1e9)), region
 
 
 def _signed(region: str) -> Call:

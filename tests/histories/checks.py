@@ -15,9 +15,8 @@ from agentmemory_sidecar.step import heads
 from agentmemory_sidecar.stores.protocols import ROOT, Conversation
 from tests.histories.claude import Made
 from tests.histories.client import Outcome
-from tests.histories.state import ModelKeyShelf, ModelStateStore
 from tests.histories.table import HeadRow
-from tests.histories.world import MASTER, PLACES, TENANT, World, config_for
+from tests.histories.world import MASTER, PLACES, World, config_for
 
 Problems = list[str]
 SAVED = ("committed", "repeated")
@@ -29,7 +28,7 @@ async def check(world: World) -> Problems:
     found = await _converged(world, problems)
     _patches(world, found, problems)
     await _archive(world, problems)
-    _locks(world, problems)
+    problems += await world.ground.locks()
     for attempt in world.attempts:
         if attempt.code in ("sidecar_failed", "internal"):
             problems.append(f"attempt {attempt.number}: the sidecar failed")
@@ -63,26 +62,23 @@ def _ours(conflict: bytes) -> bytes:
 
 async def _converged(world: World, problems: Problems) -> dict[Conversation, Found]:
     regions = world.setting.regions
-    replicas = [world.table.replicas[region] for region in regions]
-    for replica in replicas[1:]:
-        values = {key: row.value for key, row in replica.rows.items()}
-        if values != {key: row.value for key, row in replicas[0].rows.items()}:
-            problems.append(f"the replica of {replica.region} differs from that of {regions[0]}")
+    problems += await world.ground.differences()
+    replica = world.ground.table.replicas[regions[0]]
     found: dict[Conversation, Found] = {}
-    for start in sorted(replicas[0].groups):
+    for start in sorted(replica.groups):
         if start[0] != "head":
             continue
         conversation = Conversation(*start[1:])
         conflicts = [
             _ours(conflict.operations)
-            for _, row in replicas[0].group(*start)
+            for _, row in replica.group(*start)
             if isinstance(row, HeadRow) and row.body
             for conflict in unpack(row.body).conflicts
         ]
         seen: list[tuple[bytes, Any, Any, Any]] = []
         for region in regions:
             config = config_for(world.setting, region)
-            stored = await ModelStateStore(world.table, region, world.nodes[0].now).read(conversation)
+            stored = await world.ground.read(region, conversation)
             item = heads.whole(config, region, stored)
             others = {**item.others, region: item.head}
             own = {name: head.vector.get(name, 0) for name, head in others.items() if head is not None}
@@ -103,8 +99,8 @@ async def _converged(world: World, problems: Problems) -> dict[Conversation, Fou
 def owner_of(world: World, made: Made) -> Conversation:
     """Whose state a reply's values belong to."""
     if world.setting.scope is Scope.PROJECT:
-        return Conversation.of_project(TENANT, "p")
-    return Conversation(TENANT, made.session, ROOT)
+        return Conversation.of_project(world.setting.tenant, "p")
+    return Conversation(world.setting.tenant, made.session, ROOT)
 
 
 def _patches(world: World, found: dict[Conversation, Found], problems: Problems) -> None:
@@ -138,7 +134,7 @@ def _patches(world: World, found: dict[Conversation, Found], problems: Problems)
 def _overwritten(world: World, made: Made, owner: Conversation, tool: str) -> bool:
     """Whether somebody who could see the value wrote over it: in the state, or among the patches of the same conversation
     that were on their way there."""
-    landed, attempts = world.watcher.first, {attempt.number: attempt for attempt in world.attempts}
+    landed, attempts = world.ground.watcher.first, {attempt.number: attempt for attempt in world.attempts}
     one = attempts[made.attempt]
     first = landed.get((owner, one.step))
     for other in world.claude.made.values():
@@ -160,11 +156,9 @@ def _overwritten(world: World, made: Made, owner: Conversation, tool: str) -> bo
 
 async def _archive(world: World, problems: Problems) -> None:
     """Every step that was saved has one record, and every chain is whole."""
-    shelf = ModelKeyShelf(world.table, world.setting.regions[0])
-    keys = SharedKeyStore(shelf, MASTER, head=world.setting.regions[0], clock=world.loop.time)
-    objects: dict[str, bytes] = {}
-    for region in world.setting.regions:
-        objects |= world.records.objects[region]
+    first = world.setting.regions[0]
+    keys = SharedKeyStore(world.ground.shelf(first), MASTER, head=first, clock=world.loop.time)
+    objects = await world.ground.records()
     chains: dict[tuple[str, str, str], list[tuple[int, str, str]]] = {}
     steps: Counter[str] = Counter()
     for name, data in objects.items():
@@ -195,15 +189,3 @@ async def _archive(world: World, problems: Problems) -> None:
             problems.append(f"attempt {attempt.number} failed for its client and was saved")
     if steps:
         problems.append(f"records of steps that nobody made: {sorted(steps)}")
-
-
-def _locks(world: World, problems: Problems) -> None:
-    for region, redis in world.redis.items():
-        problems += redis.broken
-        problems += [f"a lock is left in {region} on {place.session}: {token}" for place, token in redis.locks()]
-    for region in world.setting.regions:
-        for start in world.table.replicas[region].groups:
-            if start[0] == "head":
-                row = world.table.replicas[region].get((*start, region))
-                if isinstance(row, HeadRow) and row.token and row.until > world.nodes[0].now():
-                    problems.append(f"an item lock is left in {region} on {start[2]}")

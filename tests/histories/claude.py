@@ -68,6 +68,8 @@ class Claude:
     """Stands where the sidecar has its connections to Claude."""
 
     rng: random.Random
+    pace: float = 1.0
+    """Seconds that pass for each of a plan."""
     made: dict[str, Made] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
     """What was answered with a 400, and why."""
@@ -92,7 +94,7 @@ class Claude:
         lower = {name.lower(): value for name, value in headers}
         self.asked[int(lower["x-test-attempt"])].asked = True
         fault = lower.get("x-test-fault", "")
-        await asyncio.sleep(8.0 if fault == "slow" else 0.1 + self.rng.random())
+        await asyncio.sleep(self.pace * (8.0 if fault == "slow" else 0.1 + self.rng.random()))
         if fault == "unreachable":
             raise UpstreamFailed("refused")
         if fault == "overloaded":

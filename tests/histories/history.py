@@ -2,7 +2,7 @@
 
 import asyncio
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -12,16 +12,18 @@ from tests.histories import loop as virtual_loop
 from tests.histories.checks import check
 from tests.histories.claude import DIRECTIVE, Directive
 from tests.histories.client import Attempt, Client, Outcome
-from tests.histories.hot import Kept
+from tests.histories.ground import Ground, ModelGround
 from tests.histories.links import Kind, Planned
 from tests.histories.loop import VirtualLoop
 from tests.histories.plan import Event, Plan
-from tests.histories.world import LOCK_TTL_S, World
+from tests.histories.world import HOT_TTL_S, LOCK_TTL_S, World
 
 MOST_TRIES = 5
 PERSISTENT = 60
 SETTLE_S = 2_000.0
 """What has not settled by then never will."""
+UNLOCKED_S = round(LOCK_TTL_S) + 31
+"""No lock outlives this, however wrong a clock is."""
 
 
 @dataclass
@@ -48,7 +50,6 @@ class History:
     world: World
     clients: list[Client]
     turns: list[asyncio.Lock]
-    dumps: dict[str, Any] = field(default_factory=dict)
     asked: int = 0
 
     async def run(self) -> None:
@@ -56,13 +57,13 @@ class History:
         begin = loop.time()
         running: list[asyncio.Task[None]] = []
         for event in self.plan.events:
-            if (left := begin + event.at - loop.time()) > 0:
+            if (left := begin + event.at * self.world.setting.pace - loop.time()) > 0:
                 await asyncio.sleep(left)
             self.world.tell(str(event)[10:] if event.what != "turn" else f"turn of client {event.how['client']}")
             if event.what == "turn":
                 running.append(loop.create_task(self.turn(**event.how)))
             else:
-                getattr(self, event.what)(**event.how)
+                await getattr(self, event.what)(**event.how)
         await asyncio.gather(*running)
         await self.settle()
 
@@ -109,7 +110,7 @@ class History:
                     return  # said by Claude: the checks tell why
                 if keep_half and who.keep_half(attempt, "Go on."):
                     keep_half = False
-                await asyncio.sleep(wait_s)
+                await self.world.wait(wait_s)
             del who.messages[start:]
 
     def ask(self, who: Client, tools: list[list[str]]) -> None:
@@ -119,72 +120,52 @@ class History:
 
     # -------------------------------------------------------------------------------------------------------- trouble
 
-    def fault(self, region: str, which: int, kind: str, name: str, skip: int) -> None:
+    async def fault(self, region: str, which: int, kind: str, name: str, skip: int) -> None:
         self.world.node(region, which).link.planned.append(Planned(Kind(kind), name, skip))
 
-    def kill(self, region: str, which: int) -> None:
+    async def kill(self, region: str, which: int) -> None:
         self.world.node(region, which).kill()
 
-    def part(self, pair: list[str]) -> None:
-        self.world.table.part(*pair)
+    async def part(self, pair: list[str]) -> None:
+        self.world.ground.part(*pair)
 
-    def heal(self, pair: list[str]) -> None:
-        self.world.table.heal({frozenset(pair)})
+    async def heal(self, pair: list[str]) -> None:
+        self.world.ground.heal(*pair)
 
-    def isolate(self, region: str) -> None:
+    async def isolate(self, region: str) -> None:
         """Nobody outside reaches the region: no client, no replication. Inside all goes on."""
         self.world.unreachable.add(region)
-        for other in self.world.setting.regions:
-            if other != region:
-                self.world.table.part(region, other)
+        self.world.ground.isolate(region)
         for node in self.world.nodes:
-            others = self.world.setting.regions if node.region == region else (region,)
-            node.link.down |= {f"elsewhere-{other}" for other in others}
             if node.region == region:
                 for answering in [*node.answering.values()]:
                     answering.leave()
 
-    def rejoin(self, region: str) -> None:
+    async def rejoin(self, region: str) -> None:
         self.world.unreachable.discard(region)
-        for node in self.world.nodes:
-            node.link.down -= {name for name in node.link.down if name.startswith("elsewhere-")}
-        self.world.table.heal({pair for pair in self.world.table.cut if region in pair})
+        await self.world.ground.rejoin(region)
 
-    def redis(self, region: str, way: str) -> None:
-        redis = self.world.redis[region]
-        match way:
-            case "lose":
-                redis.lose_all()
-            case "restart":
-                redis.restart()
-            case "dump":
-                self.dumps[region] = redis.dump()
-            case "rewind":
-                dump: dict[Any, Kept] = self.dumps.pop(region, {})
-                redis.load(dump)
+    async def redis(self, region: str, way: str) -> None:
+        await self.world.ground.redis(region, way)
 
-    def down(self, region: str, store: str) -> None:
-        for node in self.world.nodes:
-            if node.region == region:
-                node.link.down.add(store)
+    async def down(self, region: str, store: str) -> None:
+        await self.world.ground.down(region, store)
 
-    def up(self, region: str, store: str) -> None:
-        for node in self.world.nodes:
-            if node.region == region:
-                node.link.down.discard(store)
+    async def up(self, region: str, store: str) -> None:
+        await self.world.ground.up(region, store)
 
-    def endpoint(self, region: str, which: int, endpoint: str) -> None:
+    async def endpoint(self, region: str, which: int, endpoint: str) -> None:
         """A sidecar is replaced by one that writes through another region's endpoint."""
         node = self.world.node(region, which)
         node.kill()
         node.endpoint = endpoint
         self.world.node(region, which)
 
-    def skew(self, region: str, which: int, seconds: float) -> None:
+    async def skew(self, region: str, which: int, seconds: float) -> None:
         self.world.node(region, which).skew = seconds
 
-    def table_skew(self, region: str, seconds: float) -> None:
-        self.world.table.replicas[region].skew = seconds
+    async def table_skew(self, region: str, seconds: float) -> None:
+        self.world.ground.skew(region, seconds)
 
     # ---------------------------------------------------------------------------------------------------------- the end
 
@@ -192,10 +173,9 @@ class History:
         """All trouble is over: every client finishes a last turn, and everything is carried to where it belongs."""
         world = self.world
         world.unreachable.clear()
-        world.table.heal()
+        await world.ground.calm()
         world.loss = 0.0
         for node in [*world.nodes]:
-            node.link.down.clear()
             node.link.planned.clear()
             node.link.loss = 0.0
             if not node.alive:
@@ -207,11 +187,14 @@ class History:
             region = world.setting.regions[number % len(world.setting.regions)]
             self.ask(who, [["note"]])
             await self._persist(number, who, region)
-        await asyncio.sleep(1)
+        await world.wait(1)
         world.tell("settling")
         async with asyncio.timeout(SETTLE_S):
             await self._carry()
-        await asyncio.sleep(LOCK_TTL_S + 31)  # no lock outlives this, however wrong a clock is
+        for _ in range(UNLOCKED_S):
+            if not await world.ground.locks():
+                break
+            await asyncio.sleep(1)
 
     async def _persist(self, number: int, who: Client, region: str) -> None:
         node = next(n for n in self.world.nodes if n.region == region == n.endpoint)
@@ -222,7 +205,7 @@ class History:
                     return
             elif attempt.status == 400:
                 return
-            await asyncio.sleep(1)
+            await self.world.wait(1)
         raise AssertionError(f"client {number} gets no answer though all is well: {_last(self.world.attempts)}")
 
     async def _carry(self) -> None:
@@ -237,9 +220,9 @@ class History:
                 except StoreUnavailable as error:
                     world.tell(f"sweep in {region}: {error}")
                     waiting += 1
-            if not waiting and world.table.settled and not world.records.under_way and not world.blobs.under_way:
+            if not waiting and world.ground.settled:
                 return
-            await asyncio.sleep(1)
+            await world.wait(1)
 
 
 def _last(attempts: list[Attempt]) -> str:
@@ -247,10 +230,10 @@ def _last(attempts: list[Attempt]) -> str:
     return f"attempt {attempt.number} ended {attempt.outcome.value} {attempt.status} {attempt.code}"
 
 
-async def _run(plan: Plan) -> Result:
-    loop = asyncio.get_running_loop()
-    assert isinstance(loop, VirtualLoop)
-    world = World(plan.setting, plan.seed, loop)
+async def play(plan: Plan, ground: Ground, failures: list[dict[str, Any]]) -> Result:
+    """Run a history on these stores. ``failures`` is where the loop notes what nobody caught. The caller has entered
+    ``world.numbered``, or for virtual time ``world.virtual``."""
+    world = World(plan.setting, plan.seed, ground)
     for region in plan.setting.regions:
         for _ in range(plan.nodes):
             world.start(region)
@@ -262,18 +245,25 @@ async def _run(plan: Plan) -> Result:
         problems += await check(world)
     except Exception as error:
         problems.append("".join(traceback.format_exception(error)))
-    problems += world.watcher.violations
+    problems += ground.watcher.violations
     problems += [f"Claude refused: {one}" for one in world.claude.refused]
-    problems += [f"nobody caught: {context}" for context in loop.failures]
-    for node in world.nodes:
-        node.link.killed = True
+    problems += [f"nobody caught: {context}" for context in failures]
+    for node in world.pods:
+        await node.close()
     acknowledged = sum(attempt.outcome is Outcome.ACKNOWLEDGED for attempt in world.attempts)
     return Result(plan, problems, world.told, len(world.attempts), acknowledged, world.claude.dropped)
 
 
 def run(plan: Plan) -> Result:
-    """Run a history, in virtual time. The caller has entered ``world.virtual``."""
-    return virtual_loop.run(_run(plan))
+    """Run a history on the model, in virtual time. The caller has entered ``world.virtual``."""
+
+    async def main() -> Result:
+        loop, setting = asyncio.get_running_loop(), plan.setting
+        assert isinstance(loop, VirtualLoop)
+        ground = ModelGround(setting.regions, plan.seed, loop, setting.lag_s, HOT_TTL_S)
+        return await play(plan, ground, loop.failures)
+
+    return virtual_loop.run(main())
 
 
 def shrink(plan: Plan, most: int = 150) -> Result:

@@ -7,10 +7,10 @@ may die on either side of it. A dead sidecar has no effect on anything any more.
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from agentmemory_sidecar.stores.protocols import AlreadyWritten, Locked, StaleWrite, StoreUnavailable
 
@@ -55,6 +55,8 @@ class Link:
     planned: list[Planned] = field(default_factory=list)
     loss: float = 0.0
     """How likely a call is refused, or its answer lost, without any plan."""
+    slow_s: float = TIMEOUT_S * 0.9
+    """How long a slow call to a server is held back."""
     killed: bool = False
     on_kill: Callable[[], object] = lambda: None
     told: Callable[[str], object] = lambda _: None
@@ -98,6 +100,30 @@ class Link:
                 raise asyncio.CancelledError
         return result
 
+    async def send(self, name: str, request: Callable[[], Awaitable[T]], lose: Callable[[], object]) -> T:
+        """Likewise where the store is a server: ``lose`` has the network swallow the next answer. What a sidecar has sent
+        when it dies may still have its effect."""
+        if self.killed:
+            await asyncio.sleep(0)
+            raise asyncio.CancelledError
+        match self._next(name):
+            case Kind.REFUSED:
+                raise StoreUnavailable(name[: name.index(".")], "refused", definite=True)
+            case Kind.KILLED_BEFORE:
+                self._die()
+            case Kind.SLOW:
+                await asyncio.sleep(self.slow_s)
+            case Kind.LOST:
+                lose()
+            case Kind.KILLED_AFTER:
+                with contextlib.suppress(StoreUnavailable, *REFUSALS):
+                    await request()
+                self._die()
+        result = await request()
+        if self.killed:
+            raise asyncio.CancelledError
+        return result
+
     def _next(self, name: str) -> Kind | None:
         for planned in self.planned:
             if name.startswith(planned.name):
@@ -113,7 +139,7 @@ class Link:
             return kind
         return None
 
-    def _die(self) -> None:
+    def _die(self) -> NoReturn:
         self.killed = True
         self.on_kill()
         raise asyncio.CancelledError

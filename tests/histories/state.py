@@ -47,15 +47,15 @@ class ModelStateStore:
 
     async def versions(self, conversation: Conversation) -> Versions:
         def effect() -> Versions:
-            self._seen(conversation)
-            return self._versions(conversation)
+            return self._seen(conversation, self._versions(conversation))
 
         return await self._call("versions", effect)
 
     async def read(self, conversation: Conversation) -> Stored:
         def effect() -> Stored:
-            self._seen(conversation)
-            return self._stored(conversation)
+            found = self._stored(conversation)
+            self._seen(conversation, found.versions)
+            return found
 
         return await self._call("read", effect)
 
@@ -121,8 +121,9 @@ class ModelStateStore:
             self._put(conversation, replace(row, version=row.version + 1, token=token, until=now + ttl_s))
 
         def effect() -> Stored:
-            self._seen(conversation)
-            return self._stored(conversation)
+            found = self._stored(conversation)
+            self._seen(conversation, found.versions)
+            return found
 
         await self._call("lock", take)
         await self.add_entries(conversation, entries or {})
@@ -217,9 +218,11 @@ class ModelStateStore:
             raise StoreUnavailable(self._name, "closed", definite=True)
         return await self._link.call(f"{self._name}.{name}", effect)
 
-    def _seen(self, conversation: Conversation) -> None:
+    def _seen(self, conversation: Conversation, versions: Versions) -> Versions:
         if self._table.watch is not None:
-            self._table.watch.read(self.head, self._region, conversation)
+            self._table.watch.looks(self._region, conversation)
+            self._table.watch.saw(self.head, conversation, versions)
+        return versions
 
     def _key(self, conversation: Conversation) -> Key:
         return ("head", conversation.tenant, conversation.session, conversation.agent, self.head)

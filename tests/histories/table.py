@@ -159,8 +159,11 @@ class Table:
 class Watch(Protocol):
     """Is told what the state tier does."""
 
-    def read(self, head: str, region: str, conversation: Conversation) -> None:
-        """A sidecar that writes this head has looked at the conversation's items in a replica, or at their versions."""
+    def looks(self, region: str, conversation: Conversation) -> None:
+        """A sidecar looks at the conversation's items in a replica, or at their versions."""
+
+    def saw(self, head: str, conversation: Conversation, told: Versions) -> None:
+        """One that writes this head was told these."""
 
     def wrote(self, region: str, conversation: Conversation, expect: Versions, new: Versions, body: bytes) -> None:
         """A write of a state item took effect."""

@@ -37,16 +37,24 @@ class Watcher:
     knew: dict[tuple[Conversation, str, int], dict[str, int]] = field(default_factory=dict)
     """By version of a head: which versions of the others it was made with, theirs included."""
 
-    def read(self, head: str, region: str, conversation: Conversation) -> None:
+    def looks(self, region: str, conversation: Conversation) -> None:
+        """A sidecar asks for a conversation's versions: it will be told these, or newer ones."""
         attempt = ATTEMPT.get()
         if attempt is None or attempt.saved:
             return
         rows = self.table.replicas[region].group("head", conversation.tenant, conversation.session, conversation.agent)
         found = {name: row.version for name, row in rows if isinstance(row, HeadRow) and row.body is not None}
         attempt.looked.setdefault((conversation, region), found)
+
+    def saw(self, head: str, conversation: Conversation, told: Versions) -> None:
+        """It was told these."""
+        attempt = ATTEMPT.get()
+        if attempt is None or attempt.saved:
+            return
+        found = {name: version for name, version in (*told.others, (head, told.version)) if version}
         attempt.seen[conversation] = self._with_theirs(conversation, found)
         if not attempt.asked:
-            attempt.turns[conversation, head] = next((row.turn for name, row in rows if name == head), 0)
+            attempt.turns[conversation, head] = told.turn
 
     def wrote(self, head: str, conversation: Conversation, expect: Versions, new: Versions, body: bytes) -> None:
         item = unpack(body)

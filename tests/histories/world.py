@@ -1,4 +1,4 @@
-"""Regions with their stores and sidecars, in virtual time."""
+"""Regions with their sidecars, upon whatever stores they have."""
 
 import asyncio
 import base64
@@ -30,21 +30,14 @@ from agentmemory_sidecar.step import question, renewals
 from agentmemory_sidecar.step.question import Question
 from agentmemory_sidecar.step.services import Services
 from agentmemory_sidecar.stores.health import Cooldown
-from agentmemory_sidecar.stores.opened import Stores
-from agentmemory_sidecar.stores.protocols import KeyShelf, StateStore
 from agentmemory_sidecar.tasks import Tasks
 from tests.histories.claude import Claude
 from tests.histories.client import ATTEMPT, Answering, Attempt, Client, Outcome
-from tests.histories.hot import ModelHotStore, ModelRedis
+from tests.histories.ground import Ground
 from tests.histories.links import Link
-from tests.histories.loop import EPOCH, LoopClock, VirtualLoop
-from tests.histories.objects import Buckets, ModelObjects
-from tests.histories.state import ModelKeyShelf, ModelStateStore
-from tests.histories.table import Table
-from tests.histories.watch import Watcher
+from tests.histories.loop import LoopClock
 from tests.sidecar.resource.resources import resource
 
-TENANT = "t"
 MASTER = bytes(32)
 LOCK_TTL_S = 9.0
 HOT_TTL_S = 40.0
@@ -85,6 +78,13 @@ class Setting:
     lock_scope: LockScope = LockScope.STEP
     on_conflict: OnConflict = OnConflict.REJECT
     on_state_unavailable: StateUnavailable = StateUnavailable.REFUSE
+    tenant: str = "t"
+    pace: float = 1.0
+    """Seconds that pass for each second of the plan."""
+
+    @property
+    def lock_ttl_s(self) -> float:
+        return LOCK_TTL_S * self.pace
 
 
 @functools.cache
@@ -98,16 +98,16 @@ def config_for(setting: Setting, region: str) -> SidecarConfig:
     config = _compiled()
     lock = config.lock.model_copy(
         update={
-            "ttl_s": LOCK_TTL_S,
-            "renew_s": LOCK_TTL_S / 3,
+            "ttl_s": setting.lock_ttl_s,
+            "renew_s": setting.lock_ttl_s / 3,
             "scope": setting.lock_scope,
             "on_conflict": setting.on_conflict,
-            "max_wait_s": 3.0,
+            "max_wait_s": 3.0 * setting.pace,
         }
     )
     return config.model_copy(
         update={
-            "tenant": TENANT,
+            "tenant": setting.tenant,
             "region": region,
             "regions": setting.regions,
             "state": DynamoDbState(table="model", aws=AwsConfig(region=region)),
@@ -130,43 +130,27 @@ class Node:
         self.link = Link(random.Random(world.rng.random()), told=lambda what: world.tell(f"{self.name}: {what}"))
         self.link.on_kill = self._died
         self.link.loss = world.loss
-        config = config_for(world.setting, region)
-        self.config = config
-        hot = ModelHotStore(world.redis[region], self.link)
-        state = ModelStateStore(world.table, endpoint, self.now, link=self.link)
-        records = ModelObjects(world.records, region, "records", self.link)
-        blobs = ModelObjects(world.blobs, region, "blobs", self.link)
-        shelf = ModelKeyShelf(world.table, endpoint, self.link)
+        self.config = config = config_for(world.setting, region)
+        self.stores = stores = world.ground.stores(
+            region, endpoint, self.link, self.now, failover=world.setting.failover
+        )
         self.tasks, self.background = Tasks(), Tasks()
         self.requests: dict[int, asyncio.Task[None]] = {}
         self.answering: dict[int, Answering] = {}
-        stores = Stores(hot, state, records, blobs, shelf=shelf, elsewhere=self._elsewhere())
         upstream = cast(HttpUpstream, world.claude)
         self.services = services = assemble(config, stores, upstream, self.tasks, self.name, metrics=METRICS)
         loop = world.loop
         services.now = self.now
         services.elsewhere = tuple(elsewhere(services, stores, tier) for tier in stores.elsewhere)
         for each in (services, *services.elsewhere):
-            _in_time(each, loop.time)
+            _in_time(each, lambda: loop.time() / world.setting.pace)
             self.background.start(each.archiver.run(), "carry records")
         self.background.start(services.renewals.run(), "renew locks")
         self.background.start(services.archiver.sweep_for_ever(SWEEP_S), "sweep outboxes")
 
-    def _elsewhere(self) -> tuple[tuple[StateStore, KeyShelf], ...]:
-        world, others = self.world, (other for other in self.world.setting.regions if other != self.endpoint)
-        if not world.setting.failover:
-            return ()
-        return tuple(
-            (
-                ModelStateStore(world.table, other, self.now, link=self.link, name=f"elsewhere-{other}"),
-                ModelKeyShelf(world.table, other, self.link, name=f"elsewhere-{other}"),
-            )
-            for other in others
-        )
-
     def now(self) -> float:
         """Its own clock."""
-        return EPOCH + self.world.loop.time() + self.skew
+        return self.world.ground.now() + self.skew
 
     @property
     def alive(self) -> bool:
@@ -190,6 +174,13 @@ class Node:
             for task in sorted(tasks._running, key=lambda task: task.get_name()):
                 task.cancel()
 
+    async def close(self) -> None:
+        """The history is over."""
+        self.link.killed = True
+        for tasks in (self.tasks, self.background):
+            await tasks.close()
+        await self.stores.close()
+
 
 @dataclass(eq=False)
 class World:
@@ -197,43 +188,36 @@ class World:
 
     setting: Setting
     seed: int
-    loop: VirtualLoop
+    ground: Ground
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    begin: float = field(init=False)
     rng: random.Random = field(init=False)
-    table: Table = field(init=False)
-    records: Buckets = field(init=False)
-    blobs: Buckets = field(init=False)
-    redis: dict[str, ModelRedis] = field(init=False)
     claude: Claude = field(init=False)
-    watcher: Watcher = field(init=False)
     nodes: list[Node] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
     unreachable: set[str] = field(default_factory=set)
     """Regions that clients do not reach."""
     told: list[str] = field(default_factory=list)
     """What happened, without a word of any text."""
-    steps: int = 0
-    pods: int = 0
+    pods: list[Node] = field(default_factory=list)
+    """All that ever were."""
     loss: float = field(init=False)
 
     def __post_init__(self) -> None:
-        def rng(what: str) -> random.Random:
-            return random.Random(f"{self.seed}/{what}")
-
-        regions, lag_s, self.loss = self.setting.regions, self.setting.lag_s, self.setting.loss
-        self.rng = rng("links")
-        self.table = Table(regions, self.loop, rng("replication"), lag_s)
-        self.records = Buckets(regions, self.loop, rng("records"), lag_s * 3)
-        self.blobs = Buckets(regions, self.loop, rng("blobs"), lag_s * 3)
-        self.redis = {region: ModelRedis(self.loop.time, hot_ttl_s=HOT_TTL_S) for region in regions}
-        self.claude = Claude(rng("claude"))
-        self.watcher = self.table.watch = Watcher(self.table)
+        self.begin, self.loss = self.loop.time(), self.setting.loss
+        self.rng = random.Random(f"{self.seed}/links")
+        self.claude = Claude(random.Random(f"{self.seed}/claude"), self.setting.pace)
 
     def tell(self, what: str) -> None:
-        self.told.append(f"{self.loop.time() - 1000:8.3f}  {what}")
+        self.told.append(f"{self.loop.time() - self.begin:8.3f}  {what}")
+
+    async def wait(self, seconds: float) -> None:
+        """Let so much of the plan's time pass."""
+        await asyncio.sleep(seconds * self.setting.pace)
 
     def start(self, region: str, endpoint: str = "", skew: float = 0.0) -> Node:
-        self.pods += 1
-        node = Node(self, region, endpoint or region, self.pods, skew)
+        node = Node(self, region, endpoint or region, len(self.pods) + 1, skew)
+        self.pods.append(node)
         self.nodes.append(node)
         return node
 
@@ -265,7 +249,9 @@ class World:
         work = proxy.handle(node.services, inbound, answering)
         task = self.loop.create_task(work, context=context)
         node.requests[attempt.number], node.answering[attempt.number] = task, answering
-        leaving = self.loop.call_later(leave_after_s, answering.leave) if leave_after_s is not None else None
+        leaving = None
+        if leave_after_s is not None:
+            leaving = self.loop.call_later(leave_after_s * self.setting.pace, answering.leave)
         try:
             await asyncio.wait([task])
         finally:
@@ -295,8 +281,8 @@ def _in_time(services: Services, clock: Callable[[], float]) -> None:
 
 
 @contextmanager
-def virtual() -> Iterator[None]:
-    """The product asks the loop what time it is, and its steps have the names that the attempt's number gives."""
+def numbered() -> Iterator[None]:
+    """Steps have the names that the attempt's number gives, and count their time by the loop's clock."""
 
     def ask(*args: Any, **named: Any) -> Question:
         attempt = ATTEMPT.get()
@@ -305,9 +291,12 @@ def virtual() -> Iterator[None]:
         named |= {"step": attempt.step, "started": LoopClock.monotonic()}
         return Question(*args, **named)
 
-    with (
-        mock.patch.object(proxy, "Question", ask),
-        mock.patch.object(question, "time", LoopClock),
-        mock.patch.object(renewals, "time", LoopClock),
-    ):
+    with mock.patch.object(proxy, "Question", ask):
+        yield
+
+
+@contextmanager
+def virtual() -> Iterator[None]:
+    """The product asks the loop what time it is."""
+    with numbered(), mock.patch.object(question, "time", LoopClock), mock.patch.object(renewals, "time", LoopClock):
         yield
