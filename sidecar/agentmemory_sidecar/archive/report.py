@@ -18,7 +18,7 @@ READ, WRITTEN, WRITTEN_FOR_AN_HOUR = 0.1, 1.25, 2.0
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Sums over records. Tokens of states and injections are estimates (``memory/tokens.py``); the last four are Claude's."""
+    """Sums over records. Tokens of states and injections are estimates; the last four are Claude's own."""
 
     steps: int = 0
     """Steps that were answered and saved."""
