@@ -99,7 +99,7 @@ async def _converged(world: World, problems: Problems) -> dict[Conversation, Fou
 def owner_of(world: World, made: Made) -> Conversation:
     """Whose state a reply's values belong to."""
     if world.setting.scope is Scope.PROJECT:
-        return Conversation.of_project(world.setting.tenant, "p")
+        return Conversation.shared(world.setting.tenant, "project", "p")
     return Conversation(world.setting.tenant, made.session, ROOT)
 
 

@@ -9,8 +9,8 @@ GET    /v1/sessions/{id}/history?agent=                 JSON Lines
 GET    /v1/sessions/{id}/export                         JSON Lines
 GET    /v1/sessions/{id}/report?since=                  seconds since the epoch
 POST   /v1/sessions/{id}/move
-GET    /v1/{sessions|projects}/{id}/conflicts           POST settles
-GET    /v1/projects/{id}/state                          likewise PATCH
+GET    /v1/{sessions|projects|users}/{id}/conflicts     POST settles
+GET    /v1/{projects|users}/{id}/state                  likewise PATCH
 """
 
 import hmac
@@ -29,7 +29,7 @@ from agentmemory_sidecar.archive.reader import Record
 from agentmemory_sidecar.memory.state import PatchError
 from agentmemory_sidecar.step.services import Services
 from agentmemory_sidecar.stores.opened import Stores
-from agentmemory_sidecar.stores.protocols import ROOT, Conversation, StoreUnavailable
+from agentmemory_sidecar.stores.protocols import ROOT, Conversation, Sharing, StoreUnavailable
 from agentmemory_sidecar.wire.errors import ApiError, new_request_id
 
 
@@ -77,10 +77,10 @@ class Admin:
             web.get("/metrics", self._metrics),
             web.get("/v1/sessions", self._list),
             web.get("/v1/sessions/{id}", self._show),
-            web.get("/v1/{of:sessions|projects}/{id}/state", self._state),
-            web.patch("/v1/{of:sessions|projects}/{id}/state", self._patch),
-            web.get("/v1/{of:sessions|projects}/{id}/conflicts", self._conflicts),
-            web.post("/v1/{of:sessions|projects}/{id}/conflicts", self._settle),
+            web.get("/v1/{of:sessions|projects|users}/{id}/state", self._state),
+            web.patch("/v1/{of:sessions|projects|users}/{id}/state", self._patch),
+            web.get("/v1/{of:sessions|projects|users}/{id}/conflicts", self._conflicts),
+            web.post("/v1/{of:sessions|projects|users}/{id}/conflicts", self._settle),
             web.post("/v1/sessions/{id}/move", self._move),
             web.get("/v1/sessions/{id}/history", self._history),
             web.get("/v1/sessions/{id}/export", self._export),
@@ -199,9 +199,11 @@ class Moving(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def named(request: web.Request) -> str:
-    """The session of a path, or the one where a project's state lies."""
+    """The session of a path, or where a project's or user's state lies."""
     name: str = request.match_info["id"]
-    return name if request.match_info["of"] == "sessions" else Conversation.of_project("", name).session
+    kinds: dict[str, Sharing] = {"projects": "project", "users": "user"}
+    kind = kinds.get(request.match_info["of"])
+    return name if kind is None else Conversation.shared("", kind, name).session
 
 
 def expected(header: str) -> int | None:

@@ -178,7 +178,7 @@ class Sessions:
 
     async def _place(self, conversation: Conversation, item: Item) -> tuple[build.Place, Drafts]:
         services = self._services
-        key = await services.keys.key(self._tenant, item.subject or _subject(conversation))
+        key = await services.keys.key(self._tenant, item.subject or conversation.owner)
         place = build.Place(conversation, services.writer, key, services.now(), services.state.head)
         return place, Drafts(self._tenant, key)
 
@@ -250,7 +250,3 @@ class Sessions:
         for agent in agents:
             async for record in self.history(session, agent):
                 yield agent, await self._reader.whole(self._conversation(session, agent), record)
-
-
-def _subject(conversation: Conversation) -> str:
-    return f"session:{conversation.session}" if conversation.is_session else f"project:{conversation.session}"

@@ -171,17 +171,18 @@ def export(file: Path | None, data: Path | None, output: str, session_id: str) -
 
 @session.command()
 @common
-@click.option("--project", is_flag=True, help="The id is a project's, not a session's.")
+@click.option("--project", "of", flag_value="projects", help="The id is a project's, not a session's.")
+@click.option("--user", "of", flag_value="users", help="The id is a user's.")
 @click.option("--settle", multiple=True, metavar="CONFLICT", help="Take this conflict out; may be given several times.")
 @click.argument("session_id")
 def conflicts(
-    file: Path | None, data: Path | None, output: str, project: bool, settle: tuple[str, ...], session_id: str
+    file: Path | None, data: Path | None, output: str, of: str | None, settle: tuple[str, ...], session_id: str
 ) -> None:
     """Show what was kept because two writers met at one place, or settle it.
 
     The later write stands in the state. To have the other value instead, set it (PATCH .../state) and then settle.
     """
-    path = f"/v1/{'projects' if project else 'sessions'}/{quoted(session_id)}/conflicts"
+    path = f"/v1/{of or 'sessions'}/{quoted(session_id)}/conflicts"
     api = Api(file, data)
     rows = (api.post(path, {"settle": list(settle)}) if settle else api.get(path))["conflicts"]
     if output == "json":

@@ -6,7 +6,6 @@ from agentmemory_sidecar.resource.agentmemory import AgentMemory, Spec
 from agentmemory_sidecar.resource.checks import Problem, per_region_models
 from agentmemory_sidecar.resource.common import Tls
 from agentmemory_sidecar.resource.prompt import Strategy
-from agentmemory_sidecar.resource.state import Scope
 
 SCHEMA_NAME = "agentmemory"
 """The SQL schema of our tables."""
@@ -49,8 +48,6 @@ def _server_names(spec: Spec) -> Iterator[tuple[tuple[str, ...], str]]:
 
 
 def _state(spec: Spec) -> Iterator[tuple[tuple[str, ...], str]]:
-    if spec.state.scope is Scope.USER:
-        yield ("state", "scope"), f"use {Scope.SESSION} or {Scope.PROJECT}"
     if spec.state.schema_:
         yield ("state", "schema"), "leave it out, and the state takes any form below /extracted_context"
     if spec.state.migrations:

@@ -208,7 +208,7 @@ def _without(services: Services, lease: Lease) -> Memory:
 
 
 async def _owner_state(services: Services, question: Question, own: Item) -> dict[str, Any]:
-    """The session's state for a subagent, or the project's, with the conversation's own patches that are not applied yet
+    """The session's state for a subagent, or the project's or user's, with the conversation's own patches not applied yet
     laid over it."""
     item, _ = await current(services, question.owner)
     state = from_json(item.state, region=services.config.region)

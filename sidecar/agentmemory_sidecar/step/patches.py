@@ -1,4 +1,4 @@
-"""Patches for a state that is not the conversation's own: a subagent's, of its session's state, and all of a project's.
+"""Patches for a state that is not the conversation's own: a subagent's, of its session's state, and all of a shared state.
 
 They were recorded with the conversation's one commit and are applied exactly once and in order: the target keeps a
 high-water mark for each source, and the mark rises in the same conditional write that changes the state.
@@ -64,7 +64,7 @@ class Patches:
         due = [p for p in own.patches if mark < p.seq <= up_to and _target(source, p) == target]
         if not due:
             return
-        item.user = item.user or (own.user if target.is_session else "")
+        item.user = item.user or (own.user if target.is_session or target.owner == f"user:{own.user}" else "")
         state = build.state_of(item, self._config, item.user)
         kept: list[Conflict] = []
         for patch in due:
@@ -79,7 +79,7 @@ class Patches:
                 # It was made for a state that has become another: somebody has to look at it.
                 kept.append(Conflict(name, stored.versions.version + 1, landed.conflict_json()))
         item.conflicts = [*item.conflicts, *kept]
-        item.subject = item.subject or (own.subject if target.is_session else f"project:{target.session}")
+        item.subject = item.subject or (own.subject if target.is_session else target.owner)
         item.updated_at = max(item.updated_at, own.updated_at)
         item.created_at = item.created_at or item.updated_at
         others = {other: seq for other, seq in item.applied.items() if other != name}

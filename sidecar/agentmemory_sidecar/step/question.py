@@ -35,14 +35,16 @@ class Question:
     scope: Scope = Scope.SESSION
     conversation: Conversation = field(init=False)
     owner: Conversation = field(init=False)
-    """Whose item holds the state: the session's own conversation, or the project's."""
+    """Whose item holds the state: the session's own conversation, or the project's or user's."""
 
     def __post_init__(self) -> None:
         who = self.identity
         self.conversation = Conversation(who.tenant, who.session, who.agent)
         self.owner = Conversation(who.tenant, who.session, ROOT)
         if self.scope is Scope.PROJECT and who.project:
-            self.owner = Conversation.of_project(who.tenant, who.project)
+            self.owner = Conversation.shared(who.tenant, "project", who.project)
+        elif self.scope is Scope.USER and who.user:
+            self.owner = Conversation.shared(who.tenant, "user", who.user)
         thread = self.request.thread
         if self.request.continues_thread and thread is not None:
             # Until the item says which mark this reply has, the reply's id stands for it.

@@ -10,9 +10,11 @@ Deadlines belong to the adapter (seconds, given at construction): every call end
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-_PROJECT = "\x1fproject\x1f"
+Sharing = Literal["project", "user"]
+"""Whose state several sessions may share."""
+_MARK = "\x1f"
 ROOT = "root"
 """The agent name of a session's own conversation; a subagent's conversation carries the subagent's id."""
 
@@ -57,15 +59,23 @@ class Conversation:
     agent: str = ROOT
 
     @classmethod
-    def of_project(cls, tenant: str, project: str) -> "Conversation":
-        """Where the state of a project lies: an item like a session's, that nobody converses in. No request can name it,
-        for the ids of requests hold no control characters."""
-        return cls(tenant, f"{_PROJECT}{project}")
+    def shared(cls, tenant: str, kind: Sharing, name: str) -> "Conversation":
+        """Where the state of a project or user lies: an item like a session's, that nobody converses in. No request can name
+        it, for the ids of requests hold no control characters."""
+        return cls(tenant, f"{_MARK}{kind}{_MARK}{name}")
 
     @property
     def is_session(self) -> bool:
-        """Whether it is a session's, and not a project's."""
-        return not self.session.startswith(_PROJECT)
+        """Whether it is a session's, and not a project's or user's."""
+        return not self.session.startswith(_MARK)
+
+    @property
+    def owner(self) -> str:
+        """Whose state lies here, as a data subject: ``session:ID``, ``project:ID`` or ``user:ID``."""
+        if self.is_session:
+            return f"session:{self.session}"
+        _, kind, name = self.session.split(_MARK, 2)
+        return f"{kind}:{name}"
 
 
 @dataclass(frozen=True, slots=True, order=True)

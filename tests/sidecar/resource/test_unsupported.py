@@ -15,7 +15,6 @@ ROWS = [
     ),
     ("archive: {keys: {kms: {keyArn: 'arn:a'}}}", "spec.archive.keys.kms", "use local"),
     ("archive: {retention: {records: 365d}}", "spec.archive.retention", "leave it out"),
-    ("state: {scope: User}", "spec.state.scope", "use Session"),
     ("state: {schema: {version: '3', definition: {}}}", "spec.state.schema", "leave it out"),
     ("state: {migrations: [{from: '1', to: '2', patch: []}]}", "spec.state.migrations", "leave it out"),
     ("filter: {strategy: SubAgent, subAgent: {apiKeyFrom: {env: K}}}", "spec.filter.strategy", "use Lexical or None"),
