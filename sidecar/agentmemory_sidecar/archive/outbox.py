@@ -8,7 +8,7 @@ item by the conversation's next commit, or by the sweep once the conversation is
 import asyncio
 import contextlib
 import logging
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -62,7 +62,8 @@ class Archiver:
         self._records, self._blobs, self._state, self._patches = records, blobs, state, patches
         self._ttl = state_ttl_s
         self._longest_pause = longest_pause_s
-        self._queue: asyncio.Queue[tuple[Conversation, Outgoing]] = asyncio.Queue(QUEUE)
+        self._queue: deque[tuple[Conversation, Outgoing]] = deque()
+        self._filled = asyncio.Event()
         self._archived: OrderedDict[Conversation, int] = OrderedDict()
         self._busy: dict[Conversation, int] = {}
         self._queued: dict[Conversation, int] = {}
@@ -79,11 +80,12 @@ class Archiver:
             size += len(record.data)
             if record.seq <= queued:
                 continue
-            try:
-                self._queue.put_nowait((conversation, record))
-            except asyncio.QueueFull:
+            if len(self._queue) >= QUEUE:
                 return
+            self._queue.append((conversation, record))
             self._queued[conversation] = record.seq
+        if self._queue:
+            self._filled.set()
         if size > GATHERED:
             self._hurry.set()
 
@@ -105,14 +107,15 @@ class Archiver:
         """Carry what is submitted, until cancelled. While the archive is away it tries again with growing pauses."""
         pause = 0.0
         while True:
-            batch = [await self._queue.get()]
+            await self._filled.wait()
             # Nobody waits for this: a moment's patience carries what many steps left in one call.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(GATHER_S):
                     await self._hurry.wait()
             self._hurry.clear()
-            while len(batch) < BATCH and not self._queue.empty():
-                batch.append(self._queue.get_nowait())
+            batch = self._taken(BATCH)
+            if not batch:
+                continue  # drained meanwhile
             for conversation, record in batch:
                 if self._queued.get(conversation) == record.seq:
                     del self._queued[conversation]
@@ -124,14 +127,20 @@ class Archiver:
                 except StoreUnavailable as error:
                     pause = min(max(pause * 2, 0.5), self._longest_pause)
                     log.warning("archive away, %d records wait, next try in %.1f s (%s)",
-                                len(batch) + self._queue.qsize(), pause, error.store)  # fmt: skip
+                                len(batch) + len(self._queue), pause, error.store)  # fmt: skip
                     await asyncio.sleep(pause)
 
     async def drain(self) -> None:
         """Carry what is queued now, once. Raises StoreUnavailable."""
-        batch = [self._queue.get_nowait() for _ in range(self._queue.qsize())]
-        if batch:
+        if batch := self._taken(QUEUE):
             await self._carry(batch)
+
+    def _taken(self, most: int) -> list[tuple[Conversation, Outgoing]]:
+        """The records that wait longest, at most so many, taken out of the queue."""
+        batch = [self._queue.popleft() for _ in range(min(most, len(self._queue)))]
+        if not self._queue:
+            self._filled.clear()
+        return batch
 
     async def sweep_for_ever(self, every_s: float) -> None:
         """Sweep now and then, until cancelled."""

@@ -61,12 +61,8 @@ class HttpClient:
         self._request.when_gone = call
 
     def _head(self, status: int, headers: Headers, framing: str) -> bytes:
-        lines = [_status_line(status)]
-        dated = False
-        for name, value in headers:
-            dated = dated or name.lower() == "date"
-            lines.append(f"{name}: {value}\r\n")
-        if not dated:
+        lines = [_status_line(status), *[f"{name}: {value}\r\n" for name, value in headers]]
+        if "date" not in [name.lower() for name, _ in headers]:
             lines.append(_date(int(time.time())))
         if not self._request.keep_alive:
             lines.append("connection: close\r\n")

@@ -230,10 +230,11 @@ class Connection(asyncio.Protocol):
         self._header_bytes += len(part)
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        headers = self._headers
         self._header_bytes += len(name) + len(value)
-        if self._header_bytes > MOST_HEADER_BYTES or len(self._headers) >= MOST_HEADERS:
+        if self._header_bytes > MOST_HEADER_BYTES or len(headers) >= MOST_HEADERS:
             raise _HeadTooLarge
-        self._headers.append((name.decode("latin-1"), value.decode("utf-8", "surrogateescape")))
+        headers.append((name.decode("latin-1"), value.decode("utf-8", "surrogateescape")))
 
     def on_headers_complete(self) -> None:
         parser = self._parser

@@ -24,6 +24,7 @@ ADDRESS_HEAD_START_S = 0.25
 MOST_HEADERS = 256
 
 _NO_BODY = frozenset({204, 304})
+_FRAMING = frozenset({"content-length", "transfer-encoding"})
 
 
 class Broken(Exception):
@@ -116,11 +117,10 @@ class Connection(asyncio.Protocol):
         if status < 200:
             return  # a 100 or 103: the answer is still to come
         self.status, self.answered = status, True
-        names = {name.lower() for name, _ in self.headers}
         if self._head_only:
             # llhttp does not know that no body follows, so it is not asked again.
             self.complete, self.reusable = True, False
-        elif status not in _NO_BODY and "content-length" not in names and "transfer-encoding" not in names:
+        elif status not in _NO_BODY and _FRAMING.isdisjoint([name.lower() for name, _ in self.headers]):
             self._until_end, self.reusable = True, False
 
     def on_body(self, chunk: bytes) -> None:

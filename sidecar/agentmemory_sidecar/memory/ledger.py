@@ -70,7 +70,7 @@ class Replay:
 
     @property
     def tokens(self) -> int:
-        return sum(entry.tokens for entry in self.entries)
+        return sum([entry.tokens for entry in self.entries])
 
     @property
     def claims(self) -> dict[str, str]:
@@ -126,10 +126,11 @@ def assemble(request: MessagesRequest, entries: Iterable[Entry]) -> bytes:
     """
     insertions: list[tuple[int, bytes]] = []
     histories: list[bytes] = []
+    find = request.chain.places.get
     for entry in entries:
         if entry.history:
             histories.append(entry.history)
-        place = request.chain.find(entry.mark)
+        place = find(entry.mark)
         if place is None or not entry.text:
             continue
         known = request.placed.get(entry.key)
@@ -161,4 +162,4 @@ def _widen(content: Span, text: bytes) -> list[tuple[int, bytes]]:
 
 
 def next_ordinal(ledger: Mapping[str, Entry]) -> int:
-    return max((entry.ordinal for entry in ledger.values()), default=0) + 1
+    return max([entry.ordinal for entry in ledger.values()], default=0) + 1

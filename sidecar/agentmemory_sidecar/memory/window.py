@@ -85,10 +85,12 @@ def _kept(lines: list[Line], *, ends: bool) -> tuple[Line, ...]:
     if not ends:
         return tuple(lines)
     return tuple(
-        msgspec.structs.replace(line, text=line.text[:_CALL_CHARACTERS] + "…")
-        if line.kind == "tool_use" and len(line.text) > _CALL_CHARACTERS
-        else line
-        for line in lines
+        [
+            msgspec.structs.replace(line, text=line.text[:_CALL_CHARACTERS] + "…")
+            if line.kind == "tool_use" and len(line.text) > _CALL_CHARACTERS
+            else line
+            for line in lines
+        ]
     )
 
 
@@ -105,6 +107,8 @@ def called(window: Iterable[Turn]) -> dict[str, tuple[str, Any]]:
 def shortened(turn: Turn, threshold: int, store: Callable[[str], str]) -> Turn:
     """The turn with each text over ``threshold`` (bytes of UTF-8) cut to its beginning, the whole kept by ``store``, which
     returns the blob's key."""
+    if sum([len(line.text) for line in turn.lines]) * 4 <= threshold:
+        return turn  # no text can be longer, in whatever alphabet
     if all(line.blob or _size(line.text) <= threshold for line in turn.lines):
         return turn
     lines = tuple(

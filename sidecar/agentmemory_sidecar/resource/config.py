@@ -257,7 +257,8 @@ class SidecarConfig(Config):
     @property
     def many_heads(self) -> bool:
         """Whether each region writes an item of its own, and a reader takes them together."""
-        return isinstance(self.state, DynamoDbState) and not self.state.strong
+        # Not isinstance: pydantic's is a call of Python, and a step asks five times.
+        return type(self.state) is DynamoDbState and not self.state.strong
 
     @property
     def embedded(self) -> bool:

@@ -1,8 +1,7 @@
 """Acknowledge: give the client the end of its reply, now that it is true."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import msgspec
 
@@ -58,8 +57,9 @@ def told_again(reply: Reply, step: str, outcome: dict[str, str], *, streaming: b
     return Answer(200, headers, reply, body=msgspec.json.encode(reply.message), step=step, outcome=outcome)
 
 
-class _Pings:
-    """A ping every few seconds; costs one timer where the commit is quick, as it nearly always is."""
+class Pings:
+    """A ping every few seconds on a stream that has begun, while its end waits. Costs one timer where the commit is quick,
+    as it nearly always is."""
 
     def __init__(self, client: Client, services: Services) -> None:
         self._client, self._services = client, services
@@ -75,16 +75,3 @@ class _Pings:
 
     def cancel(self) -> None:
         self._timer.cancel()
-
-
-@contextmanager
-def kept_alive(client: Client, services: Services) -> Iterator[None]:
-    """Pings on a stream that has begun, while its end waits."""
-    if not client.begun:
-        yield
-        return
-    pings = _Pings(client, services)
-    try:
-        yield
-    finally:
-        pings.cancel()

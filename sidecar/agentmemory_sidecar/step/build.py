@@ -4,7 +4,6 @@ Built again from a newer item when another writer was faster, so it takes everyt
 """
 
 from collections.abc import Callable, Sequence
-from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +61,7 @@ class Place:
 
 def fresh_copy(item: Item) -> Item:
     """A copy whose lists may be replaced and appended to."""
-    return copy(item)
+    return msgspec.structs.replace(item)
 
 
 def add_record(

@@ -17,7 +17,7 @@ from agentmemory_sidecar.memory.verdict import Verdict, verdict
 from agentmemory_sidecar.resource.session import LockScope
 from agentmemory_sidecar.resource.state import StateUnavailable
 from agentmemory_sidecar.step import build, heads
-from agentmemory_sidecar.step.acknowledge import kept_alive
+from agentmemory_sidecar.step.acknowledge import Pings
 from agentmemory_sidecar.step.admit import Lease
 from agentmemory_sidecar.step.compose import Finished, next_item, patch_of
 from agentmemory_sidecar.step.exchange import Client
@@ -66,8 +66,12 @@ async def commit(
     """
     if answer.reply is None:
         return
-    with kept_alive(client, services):
+    pings = Pings(client, services) if client.begun else None
+    try:
         answer.outcome = await _outcome(services, question, memory, injection, answer.reply, lease)
+    finally:
+        if pings is not None:
+            pings.cancel()
     services.metrics.count(services.metrics.turns, answer.outcome["commit"])
 
 
@@ -85,9 +89,10 @@ async def _outcome(
         if services.config.on_state_unavailable is StateUnavailable.REFUSE:
             raise memory_unavailable("state tier", sent=True) from error
         return {"commit": "not-remembered"}
-    if kept := sum(conflict.source == question.step for conflict in written.item.conflicts):
+    if kept := sum([conflict.source == question.step for conflict in written.item.conflicts]):
         services.metrics.conflicts.inc(kept)
-    services.metrics.clashes.inc(unknown_to(memory.item.head, written.item.clashes))
+    if written.item.clashes:
+        services.metrics.clashes.inc(unknown_to(memory.item.head, written.item.clashes))
     await _publish(services, question, memory, injection, decided, lease, written)
     services.archiver.submit(question.conversation, written.item.outbox)
     if written.item.patches:

@@ -145,9 +145,12 @@ def patch_of(extraction: rules.Rules, question: Question, memory: Memory, reply:
 
 
 def _brings_results(messages: list[Any]) -> bool:
-    contents = (message.get("content") for message in messages if isinstance(message, dict))
-    blocks = (block for content in contents if isinstance(content, list) for block in content)
-    return any(isinstance(block, dict) and block.get("type") == "tool_result" for block in blocks)
+    for message in messages:
+        content = message.get("content") if isinstance(message, dict) else None
+        for block in content if isinstance(content, list) else ():
+            if isinstance(block, dict) and block.get("type") == "tool_result":
+                return True
+    return False
 
 
 def _new_messages(request: MessagesRequest, start: int, threshold: int, drafts: Drafts) -> list[Any]:

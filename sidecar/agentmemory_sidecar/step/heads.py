@@ -112,6 +112,8 @@ def unpack_copy(config: SidecarConfig, head: str, copy: HotCopy) -> tuple[Versio
 
 def behind(known: Versions, tier: Versions) -> bool:
     """Whether the tier has a head, or a version of one, that is not in what is known."""
+    if not tier.others:
+        return False
     have = dict(known.others)
     return any(version > have.get(name, 0) for name, version in tier.others)
 

@@ -58,12 +58,17 @@ class Injection:
     def stands_at(self, request: MessagesRequest) -> bool:
         """Whether an entry was already frozen for the message this step asks about."""
         mark = request.chain.end(request.last_user)
-        return any(entry.mark == mark for entry in self.replay.entries)
+        return mark in [entry.mark for entry in self.replay.entries]
 
     def here(self, request: MessagesRequest) -> str:
         """Key of the entry that stands behind the message this step asks about; empty for none."""
-        mark = request.chain.last
-        return next((entry.key for entry in reversed(self.entries) if entry.mark == mark), "")
+        mark, new = request.chain.last, self.new
+        if new is not None and new.mark == mark:
+            return new.key
+        for entry in reversed(self.replay.entries):
+            if entry.mark == mark:
+                return entry.key
+        return ""
 
     @property
     def new_texts(self) -> list[str]:
@@ -74,7 +79,7 @@ class Injection:
 def begins(question: Question) -> bool:
     """Whether a conversation begins here: the client shows no reply of ours."""
     request = question.request
-    return request.starts_turn and not request.has_assistant and not request.continues_thread
+    return not request.has_assistant and request.starts_turn and not request.continues_thread
 
 
 def is_fresh(question: Question, memory: Memory, replay: Replay) -> bool:

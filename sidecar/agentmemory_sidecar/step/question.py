@@ -1,6 +1,6 @@
 """What one step is about: who asks, in which conversation, what."""
 
-import secrets
+import os
 import time
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -29,7 +29,7 @@ class Question:
     request: MessagesRequest
     path: str
     """The path Claude knows."""
-    step: str = field(default_factory=lambda: secrets.token_hex(12))
+    step: str = field(default_factory=lambda: os.urandom(12).hex())
     started: float = field(default_factory=time.perf_counter)
     fingerprint: str = ""
     scope: Scope = Scope.SESSION
@@ -40,7 +40,7 @@ class Question:
     def __post_init__(self) -> None:
         who = self.identity
         self.conversation = Conversation(who.tenant, who.session, who.agent)
-        self.owner = Conversation(who.tenant, who.session, ROOT)
+        self.owner = self.conversation if who.agent == ROOT else Conversation(who.tenant, who.session, ROOT)
         if self.scope is Scope.PROJECT and who.project:
             self.owner = Conversation.shared(who.tenant, "project", who.project)
         elif self.scope is Scope.USER and who.user:

@@ -10,7 +10,7 @@ Deadlines belong to the adapter (seconds, given at construction): every call end
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 Sharing = Literal["project", "user"]
 """Whose state several sessions may share."""
@@ -50,9 +50,11 @@ class Locked(Exception):
         self.seconds_left = seconds_left
 
 
-@dataclass(frozen=True, slots=True)
-class Conversation:
-    """What has a lock, a window and a ledger of its own: one agent in one session of one tenant."""
+class Conversation(NamedTuple):
+    """What has a lock, a window and a ledger of its own: one agent in one session of one tenant.
+
+    A tuple, because it is a key some thirty times in each step: the hash of a dataclass is a call of Python each time.
+    """
 
     tenant: str
     session: str

@@ -5,7 +5,7 @@ import contextlib
 import functools
 import hashlib
 import importlib.resources
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -243,9 +243,9 @@ class RedisHotStore:
 
     # ----------------------------------------------------------------------------------------------------------- calls
 
-    async def _run(self, name: str, keys: tuple[bytes, ...], *args: str | bytes | int) -> Any:
+    def _run(self, name: str, keys: tuple[bytes, ...], *args: str | bytes | int) -> Coroutine[Any, Any, Any]:
         code = script(name)
-        return await self._call(keys[0], ("EVALSHA", code.sha, len(keys), *keys, *args), code.source)
+        return self._call(keys[0], ("EVALSHA", code.sha, len(keys), *keys, *args), code.source)
 
     async def _call(self, key: bytes, command: Command, source: str = "") -> Any:
         """Send a command to the key's primary and return its reply. Raises :class:`StoreUnavailable`.

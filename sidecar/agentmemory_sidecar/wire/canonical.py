@@ -23,13 +23,20 @@ _encode = msgspec.json.Encoder(order="sorted").encode
 def canonical(value: Any) -> Any:
     """A block, a tool or a system prompt without what the API does not compare."""
     if isinstance(value, dict):
-        kept = {k: canonical(v) for k, v in value.items() if v is not None and k != "cache_control"}
+        # Most members are text or numbers: a call for each of them was most of what a tool's input cost here.
+        kept = {
+            k: canonical(v) if type(v) is dict or type(v) is list else v
+            for k, v in value.items()
+            if v is not None and k != "cache_control"
+        }
         kind = kept.get("type")
         if kind == "text" and isinstance(kept.get("text"), str):
             kept["text"] = kept["text"].strip()
         elif kind == "tool_result":
             if "content" in value:
-                kept["content"] = [canonical(block) for block in blocks(value["content"]) if not is_blank(block)]
+                content = kept.get("content")
+                whole = blocks(content.strip() if isinstance(content, str) else content)
+                kept["content"] = [block for block in whole if not is_blank(block)]
             if kept.get("is_error") is False:
                 del kept["is_error"]
         return kept
@@ -63,6 +70,8 @@ class Chain:
     marks: Sequence[Sequence[str]]
     places: Mapping[str, tuple[int, int]]
     """The last place, (message, block), of each mark; in the order of their first ones."""
+    last: str
+    """The mark behind all of them."""
 
     def end(self, index: int) -> str:
         """The mark behind message ``index``; the base for -1. A message without blocks leaves the mark as it was."""
@@ -71,10 +80,6 @@ class Chain:
                 return self.marks[index][-1]
             index -= 1
         return self.base
-
-    @property
-    def last(self) -> str:
-        return self.end(len(self.marks) - 1)
 
     def continued(self, messages: Iterable[tuple[bytes, ...]]) -> "Chain":
         """The chain with more messages behind its last."""
@@ -86,11 +91,15 @@ class Chain:
             for k, mark in enumerate(row):
                 places[mark] = (len(rows), k)
             rows.append(row)
-        return Chain(self.base, rows, places)
+        return Chain(self.base, rows, places, mark)
 
     def find(self, mark: str) -> tuple[int, int] | None:
         """The last place, (message, block), that carries this mark."""
         return self.places.get(mark)
+
+
+NO_CHAIN = Chain(SEED, (), {}, SEED)
+"""That of no messages."""
 
 
 def block_digests(role: str, content: Any) -> tuple[bytes, ...]:
@@ -132,8 +141,8 @@ def chain(messages: Iterable[tuple[bytes, ...]], base: str = SEED) -> Chain:
         rows.append(row)
         if row:
             mark = row[-1]
-    places = {mark: (i, k) for i, row in enumerate(rows) for k, mark in enumerate(row)}
-    return Chain(base, rows, places)
+    places = {at: (i, k) for i, row in enumerate(rows) for k, at in enumerate(row)}
+    return Chain(base, rows, places, mark)
 
 
 def digest(value: Any) -> str:

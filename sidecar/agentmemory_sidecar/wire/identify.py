@@ -209,6 +209,7 @@ def _first(headers: Mapping[str, str], names: Sequence[str]) -> str:
     return ""
 
 
+@lru_cache(maxsize=512)
 def checked(value: str, what: str) -> str:
     """An id as it is, or a 400 that says why it cannot be one."""
     if len(value) * (3 if value.isascii() else 12) > MAX_ID and (size := len(quote(value, safe=""))) > MAX_ID:

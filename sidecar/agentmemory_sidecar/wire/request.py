@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from agentmemory_sidecar.wire.canonical import SEED, Chain, block_digests, blocks, chain, digest
+from agentmemory_sidecar.wire.canonical import NO_CHAIN, SEED, Chain, block_digests, blocks, chain, digest
 from agentmemory_sidecar.wire.errors import ApiError, bad_encoding, too_large
 from agentmemory_sidecar.wire.spans import (
     NotSplicable,
@@ -151,7 +151,9 @@ class MessagesRequest:
     """The mark that the first message follows: not the seed when a thread goes on."""
     placed: dict[str, Placed] = field(default_factory=dict, repr=False)
     """What was put in where, by the ledger: offsets stay as long as all before them stays."""
-    _chain: Chain | None = field(default=None, repr=False)
+    carries_thinking: bool = False
+    """Whether any assistant message has thinking blocks."""
+    chain: Chain = field(default=NO_CHAIN, repr=False)
     _digests: tuple[str, str] | None = field(default=None, repr=False)
     _last_user: int | None = field(default=None, repr=False)
     _decoded: dict[int, Any] = field(default_factory=dict, repr=False)
@@ -193,7 +195,8 @@ class MessagesRequest:
             return None
         cut = self.end
         tail = len(self.body) - cut
-        if len(body) < len(self.body) or body[:cut] != self.body[:cut] or body[-tail:] != self.body[cut:]:
+        before = memoryview(self.body)  # compared in place: a slice would copy the conversation
+        if len(body) < len(self.body) or not body.startswith(before[:cut]) or not body.endswith(before[cut:]):
             return None
         middle = body[cut:-tail]
         if middle and not middle.startswith(b","):
@@ -212,7 +215,8 @@ class MessagesRequest:
             self.sketches + sketches,
             self.sides,
             placed=dict(self.placed),
-            _chain=self._chain and self._chain.continued(sketch.digests for sketch in sketches),
+            carries_thinking=self.carries_thinking or any(sketch.thinking for sketch in sketches),
+            chain=self.chain.continued([sketch.digests for sketch in sketches]),
             _digests=self._digests,
         )
 
@@ -239,16 +243,10 @@ class MessagesRequest:
         thread = self.thread
         return thread is not None and thread.kind == "continue"
 
-    @property
-    def chain(self) -> Chain:
-        if self._chain is None:
-            self._chain = chain((sketch.digests for sketch in self.sketches), self.base)
-        return self._chain
-
     def follow(self, base: str) -> None:
         """Continue the chain of an earlier reply (a thread goes on)."""
         self.base = base
-        self._chain = None
+        self.chain = chain([sketch.digests for sketch in self.sketches], base)
 
     @property
     def last_user(self) -> int:
@@ -269,10 +267,6 @@ class MessagesRequest:
     @property
     def has_assistant(self) -> bool:
         return any(sketch.role == "assistant" for sketch in self.sketches)
-
-    @property
-    def carries_thinking(self) -> bool:
-        return any(sketch.thinking for sketch in self.sketches)
 
     @property
     def last_user_text(self) -> str:
@@ -314,7 +308,10 @@ def parse(body: bytes, before: MessagesRequest | None = None) -> MessagesRequest
         sizes = [len(raw) for raw in raws]
         starts = starts_of_elements(body[at.start : at.end], sizes, at.start)
         sides = bytes(top.get("system", b"")), bytes(top.get("tools", b""))
-        return MessagesRequest(body, fields, sizes, starts, [_sketches.of(raw) for raw in raws], sides)
+        sketches = [_sketches.of(raw) for raw in raws]
+        thinking = any(sketch.thinking for sketch in sketches)
+        marks = chain([sketch.digests for sketch in sketches])
+        return MessagesRequest(body, fields, sizes, starts, sketches, sides, carries_thinking=thinking, chain=marks)
     except (msgspec.DecodeError, msgspec.ValidationError, NotSplicable, UnicodeDecodeError, RecursionError) as error:
         raise Unreadable(str(error)) from error
 

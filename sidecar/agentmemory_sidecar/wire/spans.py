@@ -8,6 +8,7 @@ the only thing left to find is the white space, commas and keys between values.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
+from operator import itemgetter
 from typing import NamedTuple
 
 import msgspec
@@ -115,10 +116,8 @@ def splice(text: bytes, insertions: Iterable[tuple[int, bytes]]) -> bytes:
     """Put each text in at its offset; several at one offset stand in the order given."""
     pieces: list[bytes] = []
     position = 0
-    ordered: Sequence[tuple[int, bytes]] = sorted(insertions, key=lambda insertion: insertion[0])
-    for offset, piece in ordered:
-        pieces.append(text[position:offset])
-        pieces.append(piece)
+    for offset, piece in sorted(insertions, key=itemgetter(0)):
+        pieces += text[position:offset], piece
         position = offset
     pieces.append(text[position:])
     return b"".join(pieces)

@@ -7,7 +7,7 @@ session, so there is nothing to reset. Every call is one prepared statement in i
 import asyncio
 import select
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
@@ -62,9 +62,6 @@ class Watch:
         if self._timer is None:
             self._timer = self.loop.call_later(self._grain_s, self._look)
 
-    def discard(self, link: "Link") -> None:
-        self.busy.discard(link)
-
     def _look(self) -> None:
         self._timer = None
         soon = self.loop.time() + self._grain_s
@@ -85,6 +82,7 @@ class Link:
 
     def __init__(self, connection: Connection, watch: Watch) -> None:
         self._connection = connection
+        self._protocol: Any = connection._protocol  # type: ignore[attr-defined]
         self._prepared: dict[str, Any] = {}
         self.watch = watch
         self._arrivals = select.poll()
@@ -106,9 +104,12 @@ class Link:
         try:
             statement = self._prepared.get(sql)
             if statement is None:
-                statement = self._prepared[sql] = await self._connection.prepare(sql, name=f"am{len(self._prepared)}")
+                name = f"am{len(self._prepared)}"
+                statement = self._prepared[sql] = cast(Any, await self._connection.prepare(sql, name=name))
             sent = True
-            rows: list[asyncpg.Record] = await statement.fetch(*args)
+            # What ``statement.fetch`` comes to, without the nine calls on its way: a link has no pool behind it, is not
+            # shared, and does not outlive an error.
+            rows: list[asyncpg.Record] = await self._protocol.bind_execute(statement._state, args, "", 0, False, None)
             return rows
         except BaseException as error:
             failure = errors.failed(error, in_doubt=sent and writes)
@@ -119,7 +120,11 @@ class Link:
                 raise
             raise failure from None  # the server's words may quote what a user wrote
         finally:
-            self.watch.discard(self)
+            self.watch.busy.discard(self)
+
+    def fresh(self, now: float) -> bool:
+        """Whether the link was used so lately, and has been so quiet since, that nobody need ask more."""
+        return now - self.idle_since <= PROBE_AFTER_S and not self._arrivals.poll(0)
 
     async def sound(self, deadline: float) -> bool:
         """Whether a write may be sent: the server has not hung up, as far as can be known. Cut if not."""
@@ -168,10 +173,11 @@ class Pool:
         await self._take_slot(deadline)
         try:
             link = self._last_used()
-            if link is not None and writes and not await link.sound(now + self._options.timeout_s / 2):
-                self._discard_idle(link)
-                link = None
-            elif link is not None and not writes:
+            if link is not None and writes:
+                if not link.fresh(now) and not await link.sound(now + self._options.timeout_s / 2):
+                    self._discard_idle(link)
+                    link = None
+            elif link is not None:
                 try:
                     return await self._on(link, sql, args, now + self._options.timeout_s / 2, writes=False)
                 except errors.Lost:
