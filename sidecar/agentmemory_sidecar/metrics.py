@@ -34,6 +34,9 @@ class Metrics:
         self.clashes = counter("clashes", "Writes of two regions at one place that this region came to know of.")
         self.elsewhere = counter("steps_elsewhere", "Steps whose state was read through another region's endpoint.")
         self.stale = counter("stale_reads", "Steps that went on with an older state than their session has seen.")
+        self.memory_commands = counter(
+            "memory_tool_commands", "Commands of Claude's memory tool that were run here.", ("command", "outcome")
+        )
         self.seconds = Histogram(
             "agentmemory_step_seconds", "Time of a whole step.", registry=self.registry,
             buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600),

@@ -14,12 +14,12 @@ from agentmemory_sidecar.step.admit import admit
 from agentmemory_sidecar.step.choose import choose
 from agentmemory_sidecar.step.commit import commit
 from agentmemory_sidecar.step.exchange import Client, ClientGone
-from agentmemory_sidecar.step.forward import forward
 from agentmemory_sidecar.step.hydrate import StateAway, hydrate
 from agentmemory_sidecar.step.inject import Injection, inject
 from agentmemory_sidecar.step.question import Question
 from agentmemory_sidecar.step.release import release
 from agentmemory_sidecar.step.repeat import repeat
+from agentmemory_sidecar.step.rounds import converse
 from agentmemory_sidecar.step.services import Flight, Services
 from agentmemory_sidecar.wire.errors import ApiError, memory_unavailable
 
@@ -49,7 +49,7 @@ async def _step(services: Services, question: Question, client: Client, flight: 
         if answer is None:
             selection = choose(services, question, memory, injection)
             prompt = await inject(services, question, memory, injection, selection, lease)
-            answer = await forward(services, question, prompt, client)
+            answer = await converse(services, question, memory, injection, prompt, client, lease)
             flight.saving = True
             await commit(services, question, memory, injection, answer, lease, client)
         lease.outcome = answer.outcome.get("commit", f"upstream {answer.status}")

@@ -105,6 +105,8 @@ class Item(msgspec.Struct, omit_defaults=True):
     blobs: list[str] = []
     """Keys of blobs that still wait in chunk items for the blob store."""
     conflicts: list[Conflict] = []
+    own_memory_tool: bool = False
+    """The agent was seen to implement Claude's memory tool itself."""
     noted: list[str] = []
     """Failed and refused steps whose records were written and whose notes the hot tier may still hold."""
     head: Head | None = None

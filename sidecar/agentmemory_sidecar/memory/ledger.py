@@ -11,11 +11,27 @@ from dataclasses import dataclass
 
 import msgspec
 
+from agentmemory_sidecar.memory import rounds
 from agentmemory_sidecar.wire.request import MessagesRequest
-from agentmemory_sidecar.wire.spans import Span, elements, members, splice
+from agentmemory_sidecar.wire.spans import Edit, Span, edited, elements, members, splice
 
 Claim = tuple[str, str]
 """(JSON pointer, hash of the value said)."""
+
+
+class Round(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What of one exchange with Claude the client was not shown: calls that were answered here, and their results."""
+
+    behind: str
+    """Mark of the client's messages up to and with the last block that it was shown of this exchange."""
+    after: str
+    """Mark of the client's messages that the step answers."""
+    calls: tuple[tuple[int, bytes], ...]
+    """Each hidden block (JSON), and how many shown blocks of the exchange stand behind it."""
+    results: bytes
+    """Their results: JSON blocks joined by commas."""
+    open: bool = False
+    """The client has calls of its own to answer in this exchange: the results stand before its results."""
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -36,6 +52,13 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     """JSON messages joined by commas, put before the first message; empty for none."""
     tokens: int = 0
     claims: tuple[Claim, ...] = ()
+    round: Round | None = None
+    """A hidden exchange, and nothing else. Its ``mark`` is none of a client's, for sidecars that know no rounds."""
+
+    @property
+    def place(self) -> str:
+        """The mark that it stands behind."""
+        return self.round.behind if self.round else self.mark
 
 
 class Made(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -52,6 +75,8 @@ class Made(msgspec.Struct, frozen=True, omit_defaults=True):
     """The request showed no earlier reply: a conversation began here."""
     lacking: bool = False
     """Its prompt may have lacked what those before it held: its own thinking, and all behind it, is bound to that."""
+    rounds: tuple[str, ...] = ()
+    """Keys of the hidden exchanges that it was put together with."""
 
 
 def pack(entry: Entry) -> bytes:
@@ -88,10 +113,14 @@ def replayed(request: MessagesRequest, ledger: Mapping[str, Entry], made: Iterab
         return Replay()
     own = request.chain.places
     candidates: dict[str, list[Entry]] = {}
+    hidden: list[Entry] = []
     for entry in ledger.values():
         if entry.mark in own:
             candidates.setdefault(entry.mark, []).append(entry)
-    chosen = {reply.after: reply.entry for reply in made if reply.mark in own}
+        elif entry.round is not None:
+            hidden.append(entry)
+    shown = [reply for reply in made if reply.mark in own]
+    chosen = {reply.after: reply.entry for reply in shown}
     seen: list[Entry] = []
     for mark in sorted(candidates, key=own.__getitem__):
         found = candidates[mark]
@@ -99,6 +128,8 @@ def replayed(request: MessagesRequest, ledger: Mapping[str, Entry], made: Iterab
             seen += [entry for entry in found if entry.key == chosen[mark]]
         else:
             seen.append(max(found, key=lambda entry: entry.ordinal))
+    if hidden:
+        seen += rounds.standing(request, hidden, shown)
     return Replay(tuple(seen))
 
 
@@ -126,8 +157,12 @@ def assemble(request: MessagesRequest, entries: Iterable[Entry]) -> bytes:
     """
     insertions: list[tuple[int, bytes]] = []
     histories: list[bytes] = []
+    hidden: list[Entry] = []
     find = request.chain.places.get
     for entry in entries:
+        if entry.round is not None:
+            hidden.append(entry)
+            continue
         if entry.history:
             histories.append(entry.history)
         place = find(entry.mark)
@@ -140,6 +175,9 @@ def assemble(request: MessagesRequest, entries: Iterable[Entry]) -> bytes:
     if histories:
         start = request.span_of(0).start
         insertions.insert(0, (start, b",".join(histories) + b","))
+    if hidden:
+        inserted = [Edit(offset, offset, piece) for offset, piece in insertions]
+        return edited(request.body, [*inserted, *rounds.edits(request, hidden)])
     return splice(request.body, insertions) if insertions else request.body
 
 

@@ -9,6 +9,7 @@ from agentmemory_sidecar.resource.archive import Archive
 from agentmemory_sidecar.resource.base import FREE_FORM, Model, immutable
 from agentmemory_sidecar.resource.common import Tls
 from agentmemory_sidecar.resource.ephemeral import Ephemeral
+from agentmemory_sidecar.resource.memorytool import MemoryTool
 from agentmemory_sidecar.resource.prompt import Extraction, Filter, Hydration, Injection
 from agentmemory_sidecar.resource.session import Session
 from agentmemory_sidecar.resource.state import STRONG_SETS, State
@@ -126,6 +127,8 @@ class Spec(Model):
     """How it goes in."""
     extraction: Extraction = Extraction()
     """What of a conversation becomes state."""
+    memory_tool: MemoryTool = MemoryTool()
+    """Claude's memory tool, run by the sidecar."""
     on_disconnect: OnDisconnect = OnDisconnect.CANCEL
     """When a client goes away: `Cancel` stops the step and commits nothing; `Complete` finishes and commits it."""
     adopt: bool = False

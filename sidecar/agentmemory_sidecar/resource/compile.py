@@ -159,6 +159,12 @@ class _Compiler:
                 role=spec.injection.role, conversation_tokens=spec.injection.conversation_tokens
             ),
             extraction=self.extraction(),
+            memory_tool=c.MemoryToolConfig(
+                serve=spec.memory_tool.serve,
+                max_rounds=spec.memory_tool.max_rounds,
+                max_bytes=spec.memory_tool.max_bytes.bytes,
+                max_file_bytes=spec.memory_tool.max_file_bytes.bytes,
+            ),
             on_disconnect=spec.on_disconnect,
             on_hot_unavailable=spec.ephemeral.on_unavailable,
             on_state_unavailable=spec.state.on_unavailable,

@@ -15,6 +15,7 @@ from agentmemory_sidecar.resource.agentmemory import OnDisconnect
 from agentmemory_sidecar.resource.ephemeral import HotUnavailable
 from agentmemory_sidecar.resource.errors import ResourceError
 from agentmemory_sidecar.resource.formats import FORMAT, Config, Secret, Writing
+from agentmemory_sidecar.resource.memorytool import Serve
 from agentmemory_sidecar.resource.prompt import OnFresh, Op, Role, Strategy, When
 from agentmemory_sidecar.resource.session import LockScope, OnConflict
 from agentmemory_sidecar.resource.state import MergeStrategy, Scope, StaleReads, StateUnavailable
@@ -174,6 +175,19 @@ class ExtractionConfig(Config):
     """The model that reads finished turns."""
 
 
+class MemoryToolConfig(Config):
+    """Claude's memory tool, run by the sidecar."""
+
+    serve: Serve = Serve.AUTO
+    """Who runs it."""
+    max_rounds: int = 10
+    """How often Claude is asked to go on within one reply."""
+    max_bytes: int = 262_144
+    """The most that calls and results within one reply may have (bytes)."""
+    max_file_bytes: int = 65_536
+    """The longest file (bytes)."""
+
+
 class Deadlines(Config):
     """The longest one call to a store may take."""
 
@@ -245,6 +259,8 @@ class SidecarConfig(Config):
     """How it goes in."""
     extraction: ExtractionConfig
     """What of a conversation becomes state."""
+    memory_tool: MemoryToolConfig = MemoryToolConfig()
+    """Claude's memory tool, run by the sidecar."""
     on_disconnect: OnDisconnect
     """What happens to a step whose client goes away."""
     on_hot_unavailable: HotUnavailable

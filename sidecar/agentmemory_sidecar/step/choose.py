@@ -2,6 +2,7 @@
 
 from agentmemory_sidecar.memory.filter.base import NOTHING, Selection
 from agentmemory_sidecar.memory.ledger import replayed
+from agentmemory_sidecar.memory.tool import POINTER
 from agentmemory_sidecar.step.hydrate import Memory
 from agentmemory_sidecar.step.inject import Injection, is_fresh
 from agentmemory_sidecar.step.question import Question
@@ -26,6 +27,6 @@ def choose(services: Services, question: Question, memory: Memory, injection: In
         request.last_user_text,
         budget,
         pinned=config.filter.pinned,
-        never=config.filter.never_in_prompt,
+        never=(*config.filter.never_in_prompt, POINTER),
         said=injection.replay.claims,
     )

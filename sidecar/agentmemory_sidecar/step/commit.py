@@ -8,6 +8,8 @@ has moved the item is built again on the newer one.
 import asyncio
 from dataclasses import dataclass
 
+import msgspec
+
 from agentmemory_sidecar.archive.blobs import Drafts
 from agentmemory_sidecar.memory.heads import unknown_to
 from agentmemory_sidecar.memory.item import Item
@@ -116,6 +118,9 @@ async def _save(
     patch = Patch.none(question.step)
     if decided.apply:
         patch = patch_of(services.extraction_rules, question, memory, reply)
+    if decided.commit and injection.changes:
+        # Claude was told that these were done, whatever ended its last reply.
+        patch = msgspec.structs.replace(patch, operations=(*patch.operations, *injection.changes))
     finished = Finished(question, memory, injection, reply, decided, patch, place, drafts)
     base, versions, others = memory.item, memory.versions, memory.others
     pause = PAUSE_S
@@ -168,6 +173,7 @@ async def _publish(
     if lease.degraded:
         return
     entries = {key: pack_entry(entry) for key, entry in memory.ledger.items() if key not in memory.in_hot}
+    entries |= {entry.key: pack_entry(entry) for entry in injection.rounds if entry.key not in memory.in_hot}
     reserve = ""
     if services.config.lock.scope is LockScope.TURN and not decided.ends:
         reserve = f"{written.item.mark} {mark_in_thread(written.item.replies[-1].id)}"
@@ -179,7 +185,7 @@ async def _publish(
         services.hot_health.failed()
         return
     lease.done()
-    ledger = memory.ledger if injection.new is None else memory.ledger | {injection.new.key: injection.new}
+    ledger = memory.ledger | {entry.key: entry for entry in injection.made} if injection.made else memory.ledger
     if done and ledger.keys() == memory.in_hot | entries.keys():
         unchanged = written.item.state == memory.item.state and question.owns_state
         state = memory.state if unchanged else from_json(written.item.state, region=services.config.region)

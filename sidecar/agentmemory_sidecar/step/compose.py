@@ -75,8 +75,10 @@ def next_item(config: SidecarConfig, archived: int, finished: Finished, base: It
         item.mark = mark_with(question, reply)
         entry = finished.injection.here(request)
         lacking = finished.injection.lacking
-        item.remember(Made(reply.id, item.mark, request.chain.last, entry, begins(question), lacking))
-        item.entries = len(finished.memory.ledger) + (1 if finished.injection.new else 0)
+        rounds = tuple(one.key for one in finished.injection.rounds)
+        item.remember(Made(reply.id, item.mark, request.chain.last, entry, begins(question), lacking, rounds))
+        item.entries = len(finished.memory.ledger) + len(finished.injection.made)
+        item.own_memory_tool |= finished.injection.own_tool
         build.set_last(item, question, reply, place, threshold, drafts)
     item.steps = [*item.steps, question.step][-KEPT_STEPS:]
 
@@ -86,11 +88,22 @@ def next_item(config: SidecarConfig, archived: int, finished: Finished, base: It
         prefix=before, messages=_new_messages(request, start, threshold, drafts),
         response=build.linked_json(reply.encoded, threshold, drafts), usage=reply.usage,
         patch=build.linked(msgspec.to_builtins(applied), threshold, drafts) if applied.operations else None,
-        injected={"receipt": finished.injection.receipt, "texts": finished.injection.new_texts},
+        injected=_injected(finished.injection),
         latency_ms={"total": question.elapsed_ms()},
     )  # fmt: skip
     build.add_record(item, place, "step", payload, versions, drafts.keys)
     return item
+
+
+def _injected(injection: Injection) -> dict[str, Any]:
+    """What the client does not know of, for the record."""
+    told: dict[str, Any] = {"receipt": injection.receipt, "texts": injection.new_texts}
+    if hidden := [entry.round for entry in injection.rounds if entry.round is not None]:
+        told["rounds"] = [
+            {"calls": [msgspec.Raw(call) for _, call in one.calls], "results": msgspec.Raw(b"[" + one.results + b"]")}
+            for one in hidden
+        ]
+    return told
 
 
 def _apply_patch(

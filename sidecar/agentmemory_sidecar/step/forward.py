@@ -53,20 +53,25 @@ class Answer:
 
 async def forward(services: Services, question: Question, prompt: Prompt, client: Client) -> Answer:
     """Ask Claude. Raises ApiError where there is no answer or it broke off, ClientGone where nobody listens."""
-    inbound = question.inbound
-    headers = to_upstream(inbound.raw_headers, decoded=True, read=True)
-    for beta in prompt.betas:
-        headers = with_beta(headers, beta)
+    headers = headers_for(question, prompt)
     try:
         async with services.upstream.send(
-            "POST", question.path, inbound.query, headers, prompt.body, plain=True
+            "POST", question.path, question.inbound.query, headers, prompt.body, plain=True
         ) as response:
             if response.status == 200 and response.content_type == "text/event-stream":
                 stays = services.config.on_disconnect is OnDisconnect.COMPLETE
                 return await _stream(response, prompt, Listener(client, stays=stays))
-            return _whole(response, await response.read(), prompt)
+            return whole(response, await response.read(), prompt)
     except UpstreamFailed as error:
         raise broken(error) from error
+
+
+def headers_for(question: Question, prompt: Prompt) -> list[tuple[str, str]]:
+    """The client's headers as they go to Claude."""
+    headers = to_upstream(question.inbound.raw_headers, decoded=True, read=True)
+    for beta in prompt.betas:
+        headers = with_beta(headers, beta)
+    return headers
 
 
 def broken(error: UpstreamFailed) -> ApiError:
@@ -99,7 +104,8 @@ class Listener:
             self._gone = True
 
 
-def _whole(response: Response, body: bytes, prompt: Prompt) -> Answer:
+def whole(response: Response, body: bytes, prompt: Prompt) -> Answer:
+    """An answer that came at once."""
     answer = Answer(response.status, to_client(response.headers), body=body)
     if response.status == 200:
         try:

@@ -20,6 +20,7 @@ from agentmemory_sidecar.memory.ledger import (
     variant_key,
 )
 from agentmemory_sidecar.memory.render import claims, render
+from agentmemory_sidecar.memory.state import Operation
 from agentmemory_sidecar.memory.tokens import estimate
 from agentmemory_sidecar.memory.window import as_history
 from agentmemory_sidecar.resource.config import SidecarConfig
@@ -50,6 +51,17 @@ class Injection:
     nothing: Entry | None = None
     """What to keep if the attempt fails though nothing was put in here."""
     receipt: dict[str, str] = field(default_factory=dict)
+    rounds: list[Entry] = field(default_factory=list)
+    """The exchanges of this step that the client is not shown."""
+    changes: tuple[Operation, ...] = ()
+    """What they make of the state, once the step is committed."""
+    own_tool: bool = False
+    """The agent implements the memory tool itself."""
+
+    @property
+    def made(self) -> tuple[Entry, ...]:
+        """The entries that this step adds to the ledger."""
+        return (self.new, *self.rounds) if self.new else tuple(self.rounds)
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -139,7 +151,7 @@ async def inject(
     maker = question.step if services.config.many_heads else ""
     entry = plan(services.config, question, memory, injection, selection, maker)
     if entry is not None and (entry.text or entry.history):
-        injection.new = await _freeze(services, question, memory, injection, entry, lease)
+        injection.new = await freeze(services, question, memory, injection, entry, lease)
     else:
         injection.nothing = entry
     body = assemble(question.request, injection.entries)
@@ -169,14 +181,16 @@ def may_lack_entries(config: SidecarConfig, request: MessagesRequest, memory: Me
     made = [reply for reply in memory.item.replies if reply.mark in own]
     if all(reply.mark != newest for reply in made):
         return True
-    return any(reply.lacking or (reply.entry and reply.entry not in memory.ledger) for reply in made)
+    return any(
+        reply.lacking or any(key not in memory.ledger for key in (*reply.rounds, reply.entry) if key) for reply in made
+    )
 
 
 def _perhaps_only_hot(request: MessagesRequest, memory: Memory, replay: Replay) -> dict[str, bytes]:
     """The replayed entries behind the newest committed reply: a killed attempt left its own in the hot tier alone."""
     place = request.chain.find(memory.item.mark) if memory.item.mark else None
     marks = {mark for row in request.chain.marks[place[0] + 1 if place else 0 :] for mark in row}
-    return {entry.key: pack(entry) for entry in replay.entries if entry.mark in marks}
+    return {entry.key: pack(entry) for entry in replay.entries if entry.place in marks}
 
 
 def _receipt(
@@ -200,9 +214,11 @@ def _receipt(
     return said | ({"flags": ",".join(flags)} if flags else {})
 
 
-async def _freeze(
+async def freeze(
     services: Services, question: Question, memory: Memory, injection: Injection, entry: Entry, lease: Lease
 ) -> Entry | None:
+    """Keep an entry before anything that depends on it is sent; returns the one that stands, None where none could be
+    kept."""
     data = pack(entry)
     conversation = question.conversation
     if not lease.degraded:

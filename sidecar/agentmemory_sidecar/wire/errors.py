@@ -105,6 +105,32 @@ def upstream_cut() -> ApiError:
     return ApiError(502, "api_error", "Claude's reply ended before it was complete.", "upstream_cut")
 
 
+def upstream_said(status: int, body: bytes) -> ApiError:
+    """Claude's own error where its bytes cannot go on as they are: in the middle of a reply."""
+    try:
+        error = msgspec.json.decode(body)["error"]
+        kind, message = error["type"], error["message"]
+    except (msgspec.DecodeError, KeyError, TypeError):
+        kind, message = "", ""
+    if not isinstance(kind, str) or not isinstance(message, str) or not kind:
+        return ApiError(
+            502, "api_error", f"Claude answered with status {status} in the middle of a reply.", "upstream_failed"
+        )
+    return ApiError(status, kind, message)
+
+
+def too_many_rounds(limit: int) -> ApiError:
+    """Claude goes on calling the memory tool though it was asked not to."""
+    return ApiError(
+        502,
+        "api_error",
+        f"Claude called the memory tool in more than {limit} exchanges of one reply; nothing of it was saved. "
+        "Raise spec.memoryTool.maxRounds or maxBytes if that is meant to happen.",
+        "memory_tool_rounds",
+        retry=False,
+    )
+
+
 def internal() -> ApiError:
     """A mistake of ours; what it was stands in the log."""
     return ApiError(500, "api_error", "The memory sidecar failed on this request.", "sidecar_failed")

@@ -121,3 +121,22 @@ def splice(text: bytes, insertions: Iterable[tuple[int, bytes]]) -> bytes:
         position = offset
     pieces.append(text[position:])
     return b"".join(pieces)
+
+
+class Edit(NamedTuple):
+    """What replaces ``text[start:end]``; with both equal it is put in there."""
+
+    start: int
+    end: int
+    piece: bytes
+
+
+def edited(text: bytes, edits: Iterable[Edit]) -> bytes:
+    """The text with all of these done; none overlaps another, and several at one offset stand in the order given."""
+    pieces: list[bytes] = []
+    position = 0
+    for edit in sorted(edits, key=lambda edit: (edit.start, edit.end)):
+        pieces += [text[position : edit.start], edit.piece]
+        position = edit.end
+    pieces.append(text[position:])
+    return b"".join(pieces)
