@@ -268,6 +268,23 @@ async def test_agent_goes_on_unremembered_where_the_resource_says_so(
     assert b"And the cellar?" in window  # the client's own history brings it back
 
 
+async def test_memory_tool_says_that_there_is_no_memory(
+    tiers: Callable[..., Any], connect: Callable[..., Agent], claude: StrictClaude
+) -> None:
+    it: Tiers = await tiers({"state": {"onUnavailable": "PassThrough"}})
+    agent = connect(it.stand, extra={"tools": [{"type": "memory_20250818", "name": "memory"}]})
+    view = {"type": "tool_use", "name": "memory", "input": {"command": "view", "path": "/memories"}}
+    await it.state.refuse()
+    claude.script(Reply(blocks=["Let me see.", view]), "I know nothing.")
+
+    answer = await agent.say("What do I like?")
+
+    assert (answer.status, answer.commit, answer.text) == (200, "not-remembered", "Let me see.I know nothing.")
+    (result,) = claude.requests[-1].messages[2]["content"]
+    assert result["is_error"]
+    assert "cannot be reached" in result["content"]
+
+
 async def test_state_tier_lost_while_claude_answers_is_an_error_not_a_silent_loss(
     tiers: Callable[..., Any], connect: Callable[..., Agent], claude: StrictClaude, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,7 +26,7 @@ class Files:
         found = state.get(MEMBER)
         entries = found.items() if isinstance(found, Mapping) else ()
         self._entries = {name: value for name, value in entries if name and is_text(value)}
-        self._texts = texts or {}
+        self._texts = {} if texts is None else texts
 
     def after(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         """The whole object with these changes."""
