@@ -63,7 +63,8 @@ async def converse(
     lease: Lease,
 ) -> Answer:
     """Ask Claude, and go on asking for as long as it only calls the memory tool. Raises what ``forward`` raises."""
-    if services.config.memory_tool.serve is Serve.NEVER or not serving.declared(question.request):
+    config = services.config
+    if config.memory_tool.serve is Serve.NEVER or config.shadow or not serving.declared(question.request):
         return await forward(services, question, prompt, client)
     injection.own_tool = _is_the_clients(question, memory)
     if injection.own_tool or question.request.thread is not None:
