@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentmemory_sidecar.wire.spans import NotSplicable, Span, elements, members, splice
+from agentmemory_sidecar.wire.spans import Edit, NotSplicable, Span, edited, elements, members, splice
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9**15) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -42,3 +42,8 @@ def test_a_key_that_stands_twice_cannot_be_cut(body):
 
 def test_insertions_at_one_place_keep_their_order():
     assert splice(b"abc", [(2, b"1"), (0, b"0"), (2, b"2"), (3, b"!")]) == b"0ab12c!"
+
+
+def test_edits_replace_and_put_in():
+    edits = [Edit(4, 6, b"X"), Edit(2, 2, b"1"), Edit(2, 2, b"2"), Edit(7, 7, b"!"), Edit(2, 3, b"C")]
+    assert edited(b"abcdefg", edits) == b"ab12CdXg!"
