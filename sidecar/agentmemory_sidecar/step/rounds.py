@@ -7,7 +7,7 @@ step is committed: the files' changes are part of its patch. What the client was
 before anything that was made behind it goes out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +23,7 @@ from agentmemory_sidecar.memory.tool.commands import Limits, Result, command_of,
 from agentmemory_sidecar.memory.tool.files import Files
 from agentmemory_sidecar.resource.agentmemory import OnDisconnect
 from agentmemory_sidecar.resource.memorytool import Serve
-from agentmemory_sidecar.step.acknowledge import kept_alive
+from agentmemory_sidecar.step.acknowledge import Pings
 from agentmemory_sidecar.step.admit import Lease
 from agentmemory_sidecar.step.build import state_limit
 from agentmemory_sidecar.step.exchange import Client, Response, UpstreamFailed
@@ -53,7 +53,7 @@ _SMALL_RESULTS = 65_536
 _UNREADABLE = Result("The file cannot be read right now. Try again later.", is_error=True)
 
 
-async def converse(
+def converse(
     services: Services,
     question: Question,
     memory: Memory,
@@ -61,15 +61,20 @@ async def converse(
     prompt: Prompt,
     client: Client,
     lease: Lease,
-) -> Answer:
+) -> Coroutine[Any, Any, Answer]:
     """Ask Claude, and go on asking for as long as it only calls the memory tool. Raises what ``forward`` raises."""
+    if serving.TYPE_NAME not in question.request.sides[1] or not _serves(services, question, memory, injection):
+        return forward(services, question, prompt, client)
+    return _Conversation(services, question, memory, injection, prompt, client, lease).hold()
+
+
+def _serves(services: Services, question: Question, memory: Memory, injection: Injection) -> bool:
+    """Whether the request's memory tool is answered here."""
     config = services.config
     if config.memory_tool.serve is Serve.NEVER or config.shadow or not serving.declared(question.request):
-        return await forward(services, question, prompt, client)
+        return False
     injection.own_tool = _is_the_clients(question, memory)
-    if injection.own_tool or question.request.thread is not None:
-        return await forward(services, question, prompt, client)
-    return await _Conversation(services, question, memory, injection, prompt, client, lease).hold()
+    return not injection.own_tool and question.request.thread is None
 
 
 def _is_the_clients(question: Question, memory: Memory) -> bool:
@@ -109,8 +114,12 @@ class _Conversation:
         listener = Listener(self.client, stays=stays)
         body = self.prompt.body
         while True:
-            with kept_alive(self.client, self.services):
+            pings = Pings(self.client, self.services) if self.client.begun else None
+            try:
                 answer = await self._ask(body, listener)
+            finally:
+                if pings is not None:
+                    pings.cancel()
             if answer.reply is None:
                 return self._failed(answer)
             reply = answer.reply

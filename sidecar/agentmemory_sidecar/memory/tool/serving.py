@@ -14,14 +14,14 @@ from agentmemory_sidecar.wire.splicing import is_call
 HELPER = "x-stainless-helper"
 RUNNER = "toolrunner"
 """What the SDKs' tool runners say of themselves there (in lower case): they run the tools they declare."""
-_TYPE = TYPE.encode()
+TYPE_NAME = TYPE.encode()
+"""Stands in the tools of every request that declares it."""
 _NAMED = re.compile(rb'"name"\s*:\s*"' + NAME.encode() + rb'"')
 
 
 def declared(request: MessagesRequest) -> bool:
     """Whether the request has the memory tool, for Claude itself to call."""
-    tools = request.sides[1]
-    return _TYPE in tools and _declares(tools)
+    return TYPE_NAME in request.sides[1] and _declares(request.sides[1])
 
 
 @lru_cache(maxsize=16)
