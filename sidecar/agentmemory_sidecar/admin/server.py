@@ -130,9 +130,14 @@ class Admin:
         limit = request.query.get("limit", "100")
         if not limit.isdigit() or not 1 <= int(limit) <= 1000:
             raise ApiError(400, "invalid_request_error", "limit must be a number from 1 to 1000.")
-        return reply(
-            await self._sessions.page(request.query.get("subject", ""), request.query.get("after", ""), int(limit))
-        )
+        try:
+            page = await self._sessions.page(
+                request.query.get("subject", ""), request.query.get("after", ""), int(limit)
+            )
+        except ValueError as error:
+            said = "after must be the `next` of the page before."
+            raise ApiError(400, "invalid_request_error", said) from error
+        return reply(page)
 
     async def _show(self, request: web.Request) -> web.Response:
         return reply(await self._sessions.show(request.match_info["id"]))
