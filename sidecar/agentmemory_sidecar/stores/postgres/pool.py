@@ -7,7 +7,7 @@ session, so there is nothing to reset. Every call is one prepared statement in i
 import asyncio
 import select
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
@@ -82,7 +82,6 @@ class Link:
 
     def __init__(self, connection: Connection, watch: Watch) -> None:
         self._connection = connection
-        self._protocol: Any = connection._protocol  # type: ignore[attr-defined]
         self._prepared: dict[str, Any] = {}
         self.watch = watch
         self._arrivals = select.poll()
@@ -104,12 +103,9 @@ class Link:
         try:
             statement = self._prepared.get(sql)
             if statement is None:
-                name = f"am{len(self._prepared)}"
-                statement = self._prepared[sql] = cast(Any, await self._connection.prepare(sql, name=name))
+                statement = self._prepared[sql] = await self._connection.prepare(sql, name=f"am{len(self._prepared)}")
             sent = True
-            # What ``statement.fetch`` comes to, without the nine calls on its way: a link has no pool behind it, is not
-            # shared, and does not outlive an error.
-            rows: list[asyncpg.Record] = await self._protocol.bind_execute(statement._state, args, "", 0, False, None)
+            rows: list[asyncpg.Record] = await statement.fetch(*args)
             return rows
         except BaseException as error:
             failure = errors.failed(error, in_doubt=sent and writes)
