@@ -47,9 +47,12 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._idle_s = idle_s
         self._transport: asyncio.Transport | None = None
-        self._parser = httptools.HttpResponseParser(self)
         self._chunks: deque[bytes] = deque()
-        self._size = 0
+        self._whole = self._size = 0
+        """How many pieces the body has that is there to its end (-1 until then), and the bytes that wait to be read."""
+        # The parser's callback for each piece of a body. A stream of 46 events has 46 of them: no call of Python for each.
+        self.on_body = self._chunks.append
+        self._parser = httptools.HttpResponseParser(self)
         self._waiter: asyncio.Future[None] | None = None
         self._drained: asyncio.Future[None] | None = None
         self._full = self._paused = False
@@ -100,41 +103,41 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._fail(Broken("its answer is no HTTP/1.1", answered=self.answered))
+        while 0 <= self._whole < len(self._chunks):
+            self._chunks.pop()  # nobody asked for what comes behind it
+        self._size += len(data)
+        if self._size > HIGH_WATER and self._chunks and not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
         self._wake()
 
     # ---------------------------------------------------------------------------------------------------- from the parser
 
     def on_message_begin(self) -> None:
-        self.headers = []
+        if not self.complete:
+            self.headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self.complete:
+            return  # of a second answer, which nobody asked for
         if len(self.headers) >= MOST_HEADERS:
             raise ValueError("too many headers")
         self.headers.append((name.decode("latin-1"), value.decode("utf-8", "surrogateescape")))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
-        if status < 200:
+        if status < 200 or self.complete:
             return  # a 100 or 103: the answer is still to come
         self.status, self.answered = status, True
         if self._head_only:
             # llhttp does not know that no body follows, so it is not asked again.
-            self.complete, self.reusable = True, False
+            self.complete, self.reusable, self._whole = True, False, 0
         elif status not in _NO_BODY and _FRAMING.isdisjoint([name.lower() for name, _ in self.headers]):
             self._until_end, self.reusable = True, False
 
-    def on_body(self, chunk: bytes) -> None:
-        if self.complete:
-            return
-        self._chunks.append(chunk)
-        self._size += len(chunk)
-        if self._size > HIGH_WATER and not self._paused and self._transport is not None:
-            self._paused = True
-            self._transport.pause_reading()
-
     def on_message_complete(self) -> None:
-        if self.answered:
-            self.complete = True
+        if self.answered and not self.complete:
+            self.complete, self._whole = True, len(self._chunks)
             self.reusable = self.reusable and self._parser.should_keep_alive()
 
     # ----------------------------------------------------------------------------------------------------- for who asks
@@ -149,6 +152,7 @@ class Connection(asyncio.Protocol):
         self.answered = self.complete = self._until_end = False
         self._head_only = head_only
         self._broken = None
+        self._whole, self._size = -1, 0
         if isinstance(body, bytes) and len(body) <= PIECE:
             self._write(head + body)
         else:

@@ -36,6 +36,7 @@ class Model(BaseModel):
     """What every model of the resource is. Unknown fields are refused, and nothing is coerced to another type."""
 
     model_config = ConfigDict(
+        defer_build=True,
         extra="forbid",
         strict=True,
         frozen=True,

@@ -123,15 +123,9 @@ async def _stream(response: Response, prompt: Prompt, client: Listener) -> Answe
     await client.begin(response.status, headers)
     frames, copy = Frames(), Accumulator()
     held: list[bytes] = []
-    read = copy.read
     async for chunk in response.chunks():
         ready: list[bytes] = []
-        for frame in frames.feed(chunk):
-            kind = read(frame)
-            if not copy.tail and kind != "error":
-                ready.append(frame)
-            elif kind != "ping":
-                held.append(frame)
+        copy.take(frames.feed(chunk), ready, held)
         if ready:
             await client.write(b"".join(ready))
         if copy.error is not None:

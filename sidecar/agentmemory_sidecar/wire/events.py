@@ -5,12 +5,24 @@ streaming reference; unknown ones are passed over, and make the reply one that c
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
+
+class _Text(msgspec.Struct, tag_field="type", tag="text_delta"):
+    text: str
+
+
+class _TextDelta(msgspec.Struct):
+    index: int
+    delta: _Text
+
+
 _decode = msgspec.json.Decoder().decode
+_texts = msgspec.json.Decoder(list[_TextDelta]).decode
 _BLANK_LINE = re.compile(rb"\n\n|\r\n\r\n")
 
 _DELTA = b'event: content_block_delta\ndata: {"type":"content_block_delta",'
@@ -113,12 +125,26 @@ class Accumulator:
     faithful: bool = True
     _blocks: dict[int, _Block] = field(default_factory=dict)
     _deltas: list[bytes] = field(default_factory=list)
-    """Data of deltas that were passed on and not read yet: nothing depends on them before their block ends."""
+    """Frames of deltas that were passed on and not read yet: nothing depends on them before their block ends."""
+
+    def take(self, frames: Iterable[bytes], ready: list[bytes], held: list[bytes]) -> None:
+        """Take frames in, and sort them: those that the client may have at once are put to ``ready``, the reply's end to
+        ``held``. Most are deltas, and for those there is no call."""
+        for frame in frames:
+            if not self.tail and frame.startswith(_DELTA) and frame.count(b"\n") == 3:
+                self._deltas.append(frame)
+                ready.append(frame)
+                continue
+            kind = self.read(frame)
+            if not self.tail and kind != "error":
+                ready.append(frame)
+            elif kind != "ping":
+                held.append(frame)
 
     def read(self, frame: bytes) -> str:
         """Take one frame in; returns its event type, empty for a comment or something that is not ours to read."""
         if frame.startswith(_DELTA) and frame.count(b"\n") == 3:
-            self._deltas.append(frame[_DELTA_DATA:-2])
+            self._deltas.append(frame)
             return "content_block_delta"
         if self._deltas:
             self._read_deltas()
@@ -158,9 +184,13 @@ class Accumulator:
 
     def _read_deltas(self) -> None:
         """Read those that wait, all in one go."""
-        waiting, self._deltas = self._deltas, []
+        waiting, self._deltas = [frame[_DELTA_DATA:-2] for frame in self._deltas], []
+        whole = b"[" + b",".join(waiting) + b"]"
+        if (text := self._text_of(whole, len(waiting))) is not None:
+            text[0].text.append(text[1])
+            return
         try:
-            events = _decode(b"[" + b",".join(waiting) + b"]")
+            events = _decode(whole)
         except msgspec.DecodeError:
             events = None
         if isinstance(events, list) and len(events) == len(waiting):
@@ -172,6 +202,17 @@ class Accumulator:
                 self._delta(_decode(data))
             except msgspec.DecodeError:
                 self.faithful = False
+
+    def _text_of(self, deltas: bytes, count: int) -> tuple[_Block, str] | None:
+        """The block and the text of deltas that are all text of one block, as nearly all are; None where they are not."""
+        try:
+            read = _texts(deltas)
+        except msgspec.DecodeError:
+            return None
+        block = self._blocks.get(read[0].index)
+        if block is None or len(read) != count or len({each.index for each in read}) != 1:
+            return None
+        return block, "".join([each.delta.text for each in read])
 
     @property
     def complete(self) -> bool:
