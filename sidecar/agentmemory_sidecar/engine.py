@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +11,10 @@ from agentmemory_sidecar.archive.keys import KeyStore, LocalKeyStore
 from agentmemory_sidecar.archive.outbox import Archiver
 from agentmemory_sidecar.archive.shared_keys import SharedKeyStore
 from agentmemory_sidecar.http.upstream import HttpUpstream
-from agentmemory_sidecar.memory.filter import make
 from agentmemory_sidecar.memory.rules import Rules
 from agentmemory_sidecar.metrics import Metrics
+from agentmemory_sidecar.models.embedder import NoModel
+from agentmemory_sidecar.models.strategy import selector
 from agentmemory_sidecar.resource.config import SidecarConfig
 from agentmemory_sidecar.step.patches import Patches
 from agentmemory_sidecar.step.recent import Recents
@@ -23,6 +25,8 @@ from agentmemory_sidecar.stores.opened import Stores, open_stores
 from agentmemory_sidecar.stores.protocols import KeyShelf, StateStore, StoreUnavailable
 from agentmemory_sidecar.tasks import Tasks
 from agentmemory_sidecar.wire.identify import IdentityRules
+
+log = logging.getLogger(__name__)
 
 SWEEP_S = 20.0
 """How often the outboxes of quiet conversations are looked through."""
@@ -92,9 +96,17 @@ class Engine:
         self._undo.push_async_callback(self.shared.leave)
         try:
             self._start(stores)
+            await self._open_filter()
         except BaseException:
             await self._undo.aclose()
             raise
+
+    async def _open_filter(self) -> None:
+        """A model that is not to be had is no reason not to start: words choose then, and receipts say so."""
+        try:
+            await self.services.filter.open()
+        except NoModel as error:
+            log.error("filter.embeddings: %s", error)
 
     def _start(self, stores: Stores) -> None:
         upstream = HttpUpstream(self.config.upstream)
@@ -109,6 +121,7 @@ class Engine:
             self._undo.push_async_callback(other.close)
             others = tuple(replace(each, upstream=other) for each in services.elsewhere)
             self.views[container] = replace(services, upstream=other, elsewhere=others)
+        self._undo.push_async_callback(services.filter.close)
         self._undo.push_async_callback(self._background.close)
         self._background.start(services.renewals.run(), "renew locks")
         for each in (services, *services.elsewhere):
@@ -202,7 +215,7 @@ def assemble(
         patches=patches,
         renewals=Renewals(config.lock.renew_s),
         upstream=upstream,
-        filter=make(config.filter.strategy),
+        filter=selector(config.filter, tasks, metrics),
         extraction_rules=Rules(config.extraction.rules, config.extraction.builtin),
         metrics=metrics,
         tasks=tasks,

@@ -30,6 +30,13 @@ class Metrics:
         self.dropped_blocks = counter("thinking_may_drop", "Requests sent with leave to drop thinking blocks.")
         self.injected_tokens = counter("injected_tokens", "Estimated tokens newly put into prompts.")
         self.replayed_tokens = counter("replayed_tokens", "Estimated tokens repeated from the ledger.")
+        self.filter_answers = counter("filter_answers", "Choices from a state, by who made them.", ("strategy",))
+        self.filter_fallbacks = counter(
+            "filter_fallbacks", "Choices made without all of the resource's strategy, by what was missing.", ("reason",)
+        )
+        self.filter_model_tokens = counter(
+            "filter_model_tokens", "Tokens of the model that picks from a state, by kind.", ("kind",)
+        )
         self.conflicts = counter("state_conflicts", "Patches kept as conflicts.")
         self.clashes = counter("clashes", "Writes of two regions at one place that this region came to know of.")
         self.elsewhere = counter("steps_elsewhere", "Steps whose state was read through another region's endpoint.")

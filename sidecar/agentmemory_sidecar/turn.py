@@ -47,8 +47,8 @@ async def _step(services: Services, question: Question, client: Client, flight: 
         memory = await hydrate(services, question, lease)
         answer = await repeat(services, question, memory)
         if answer is None:
-            selection = choose(services, question, memory, injection)
-            prompt = await inject(services, question, memory, injection, selection, lease)
+            chosen = await choose(services, question, memory, injection)
+            prompt = await inject(services, question, memory, injection, chosen, lease)
             answer = await converse(services, question, memory, injection, prompt, client, lease)
             flight.saving = True
             await commit(services, question, memory, injection, answer, lease, client)

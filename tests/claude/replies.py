@@ -11,6 +11,7 @@ from tests.claude.answer import answer
 from tests.claude.errors import bad, new_id
 from tests.claude.faults import Fault
 from tests.claude.prompt import Block, Prompt, asked, blocks_of, step, texts_of
+from tests.claude.structured import schema_of, smallest
 
 _decoder = msgspec.json.Decoder()
 _DIRECTIVE = re.compile(r"\[\[(tool|think|redacted|say|long|answer|stop|fault|then)\b:?\s*")
@@ -235,6 +236,8 @@ def _filled(block: str | Block, prompt: Prompt, thinking_text: str) -> Block:
     if isinstance(block, str):
         return {"type": "text", "text": block}
     match block.get("type"):
+        case "answer" if (schema := schema_of(prompt.params)) is not None:
+            return {"type": "text", "text": msgspec.json.encode(smallest(schema)).decode()}
         case "answer":
             return {"type": "text", "text": answer(prompt)}
         case "tool_use":

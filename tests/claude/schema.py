@@ -11,6 +11,7 @@ from anthropic.types.beta.beta_content_block_param import BetaContentBlockParam
 from anthropic.types.beta.beta_text_block_param import BetaTextBlockParam
 from anthropic.types.beta.beta_tool_param import BetaToolParam
 
+from tests.claude import structured
 from tests.claude.errors import bad
 from tests.claude.prompt import blocks_of
 
@@ -110,6 +111,7 @@ def check(params: dict[str, Any], betas: frozenset[str], version: str, *, counti
         raise bad(_explained(error, (), params), rule="schema") from None
     except _At as found:
         raise bad(_explained(found.error, found.path, params), rule="schema") from None
+    structured.check(params)
 
 
 def _known(name: str, kind: str, betas: frozenset[str], version: str) -> None:

@@ -24,7 +24,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-COMMAND = re.compile(r"(?<![\w/.-])agentmemory ((?:up|run|session|filter|sidecar|stores)\b[^`\n|#;]*)")
+COMMAND = re.compile(r"(?<![\w/.-])agentmemory ((?:up|run|session|explain|filter|sidecar|stores)\b[^`\n|#;]*)")
 COMMENT = re.compile(r"^#.*?\bagentmemory ((?:up|run|session|filter)\b[^`\n]*)", re.MULTILINE)
 MAKE = re.compile(r"(?:`|^ {4}(?:\w+=\S+ )*)make ((?:[a-z0-9]+ ?)+)", re.MULTILINE)
 
@@ -90,7 +90,8 @@ def test_shown_resources_load(page: str, text: str, tmp_path: Path) -> None:
     file = tmp_path / "shown.yaml"
     file.write_text(text)
     resource = load(file)
-    compile_resource(resource, resource.spec.regions[0], values=LocalValues(tmp_path, None), data_dir=tmp_path)
+    values = LocalValues(tmp_path, None, {"FILTER_API_KEY": "shown"})
+    compile_resource(resource, resource.spec.regions[0], values=values, data_dir=tmp_path)
 
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=page_id)

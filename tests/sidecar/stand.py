@@ -171,6 +171,13 @@ class Stand:
         assert status == 200, body
         return [msgspec.json.decode(line) for line in body.splitlines()]
 
+    async def explain(self, session: str, turn: str) -> Json:
+        """What the admin API says of a turn's prompt."""
+        status, _, body = await self.admin("GET", f"/v1/sessions/{session}/explain/{turn}")
+        assert status == 200, body
+        found: Json = msgspec.json.decode(body)
+        return found
+
     def metric(self, name: str, **labels: str) -> float:
         """A counter's value; 0 where it never counted."""
         return self.services.metrics.registry.get_sample_value(f"agentmemory_{name}_total", labels) or 0.0

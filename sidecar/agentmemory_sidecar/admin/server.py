@@ -6,6 +6,7 @@ GET    /v1/sessions/{id}
 GET    /v1/sessions/{id}/state                          ETag: the version
 PATCH  /v1/sessions/{id}/state                          If-Match; merge-patch+json or json-patch+json
 GET    /v1/sessions/{id}/history?agent=                 JSON Lines
+GET    /v1/sessions/{id}/explain/{turn}?agent=
 GET    /v1/sessions/{id}/export                         JSON Lines
 GET    /v1/sessions/{id}/report?since=                  seconds since the epoch
 POST   /v1/sessions/{id}/move
@@ -24,6 +25,7 @@ from prometheus_client import generate_latest
 
 from agentmemory_sidecar.admin.moves import move
 from agentmemory_sidecar.admin.sessions import NoSuchConflict, NoSuchSession, Sessions, VersionMoved
+from agentmemory_sidecar.archive.explain import NoSuchTurn
 from agentmemory_sidecar.archive.keys import KeyUnavailable
 from agentmemory_sidecar.archive.reader import Record
 from agentmemory_sidecar.memory.state import PatchError
@@ -83,6 +85,7 @@ class Admin:
             web.post("/v1/{of:sessions|projects|users}/{id}/conflicts", self._settle),
             web.post("/v1/sessions/{id}/move", self._move),
             web.get("/v1/sessions/{id}/history", self._history),
+            web.get("/v1/sessions/{id}/explain/{turn}", self._explain),
             web.get("/v1/sessions/{id}/export", self._export),
             web.get("/v1/sessions/{id}/report", self._report),
         ])  # fmt: skip
@@ -100,6 +103,8 @@ class Admin:
             return failed(error)
         except NoSuchSession:
             return failed(ApiError(404, "not_found_error", "There is no such session."))
+        except NoSuchTurn as error:
+            return failed(ApiError(404, "not_found_error", f"Not explained: {error}.", "no_such_turn"))
         except NoSuchConflict as error:
             said = f"There is no open conflict {error}: list them again."
             return failed(ApiError(404, "not_found_error", said, "no_such_conflict"))
@@ -177,6 +182,10 @@ class Admin:
     async def _history(self, request: web.Request) -> web.StreamResponse:
         records = self._sessions.history(request.match_info["id"], request.query.get("agent", ROOT))
         return await lines(request, (line(record) async for record in records))
+
+    async def _explain(self, request: web.Request) -> web.Response:
+        path = request.match_info
+        return reply(await self._sessions.explain(path["id"], request.query.get("agent", ROOT), path["turn"]))
 
     async def _export(self, request: web.Request) -> web.StreamResponse:
         found = self._sessions.export(request.match_info["id"])

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from agentmemory_sidecar.archive.blobs import BlobReader, Drafts
+from agentmemory_sidecar.archive.explain import explained
 from agentmemory_sidecar.archive.reader import Record, RecordReader
 from agentmemory_sidecar.archive.record import Payload
 from agentmemory_sidecar.archive.report import Report, report
@@ -229,6 +230,10 @@ class Sessions:
         stored = await self._existing(self._conversation(session, agent))
         async for record in self._reader.records(self._conversation(session, agent), self._item(stored)):
             yield record
+
+    async def explain(self, session: str, agent: str, turn: str) -> dict[str, Any]:
+        """What a turn's prompt was given and why. Raises NoSuchSession, NoSuchTurn."""
+        return explained([record async for record in self.history(session, agent)], turn)
 
     async def report(self, session: str, since: float) -> Report:
         """What memory brought and cost in this session since then (seconds since the epoch). Raises NoSuchSession."""

@@ -154,6 +154,9 @@ class _Compiler:
                 pinned=spec.filter.pinned,
                 never_in_prompt=spec.filter.never_in_prompt,
                 sub_agent=self.sub_agent(spec.filter.sub_agent, ("spec", "filter", "subAgent")),
+                embeddings=c.EmbeddingsConfig(model=model.model, deadline_s=model.deadline.seconds)
+                if (model := spec.filter.embeddings)
+                else None,
             ),
             injection=c.InjectionConfig(
                 role=spec.injection.role, conversation_tokens=spec.injection.conversation_tokens

@@ -114,6 +114,15 @@ class SubAgentConfig(Config):
     """For extraction: how many finished turns are read at once (turns)."""
 
 
+class EmbeddingsConfig(Config):
+    """An embedding model on the sidecar's machine."""
+
+    model: str
+    """The folder that holds it."""
+    deadline_s: float
+    """The longest that the meaning of one query may take (seconds)."""
+
+
 class FilterConfig(Config):
     """What of the state goes into a prompt."""
 
@@ -127,6 +136,8 @@ class FilterConfig(Config):
     """JSON pointers that never go in."""
     sub_agent: SubAgentConfig | None = None
     """The model that chooses."""
+    embeddings: EmbeddingsConfig | None = None
+    """The model that tells what facts mean."""
 
 
 class InjectionConfig(Config):

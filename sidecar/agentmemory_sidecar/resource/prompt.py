@@ -60,19 +60,33 @@ class SubAgent(Model):
     """The longest answer (tokens)."""
 
 
+class Embeddings(Model):
+    """An embedding model that runs in the sidecar, on its CPU. Nothing is downloaded, and nothing leaves the machine."""
+
+    model: Annotated[str, Field(pattern=r"^/", max_length=1024)]
+    """The absolute path of the folder that holds the model in the sidecar: `tokenizer.json` and `model.onnx`."""
+    deadline: Annotated[Duration, Between("5ms", "5s")] = Duration.parse("100ms")
+    """The longest that the meaning of one query may take; the filter then goes by words."""
+
+
 class Filter(Model):
     """What of the state goes into a prompt."""
 
     cel = (
         (
-            "!(self.strategy in ['SubAgent', 'Hybrid']) || has(self.subAgent)",
-            "strategy SubAgent and Hybrid need filter.subAgent: at least its apiKeyFrom",
+            "self.strategy != 'SubAgent' || has(self.subAgent)",
+            "strategy SubAgent needs filter.subAgent: at least its apiKeyFrom",
+        ),
+        (
+            "self.strategy != 'Hybrid' || has(self.embeddings) || has(self.subAgent)",
+            "strategy Hybrid needs filter.embeddings, filter.subAgent or both",
         ),
     )
 
     strategy: Strategy = Strategy.LEXICAL
-    """`Lexical` ranks by words, in process; `SubAgent` asks a small model; `Hybrid` does both; `None` looks
-    for nothing, so that only pinned fields go in."""
+    """`Lexical` ranks by words, in process; `SubAgent` takes what a small model picks; `Hybrid` ranks by words and what
+    else it has: by meaning (`embeddings`), with what the model picks first (`subAgent`); `None` looks for nothing, so that
+    only pinned fields go in."""
     budget_tokens: Annotated[int, Field(ge=0, le=100_000)] = 1000
     """The most one injection may take (tokens)."""
     pinned: Pointers = ("/active_mission/goal", "/active_mission/blocked_by")
@@ -80,12 +94,16 @@ class Filter(Model):
     never_in_prompt: Pointers = ()
     """Parts of the state that never go in, as JSON pointers."""
     sub_agent: SubAgent | None = None
-    """The model that chooses, for `SubAgent` and `Hybrid`."""
+    """The model that picks, for `SubAgent` and `Hybrid`."""
+    embeddings: Embeddings | None = None
+    """The model that tells what facts mean, for `Hybrid`; needs the extra `embeddings` where the sidecar is installed."""
 
     @model_validator(mode="after")
     def _has_its_model(self) -> Self:
-        if self.strategy in (Strategy.SUB_AGENT, Strategy.HYBRID) and self.sub_agent is None:
-            raise invalid(f"strategy {self.strategy} needs filter.subAgent: at least its apiKeyFrom")
+        if self.strategy is Strategy.SUB_AGENT and self.sub_agent is None:
+            raise invalid("strategy SubAgent needs filter.subAgent: at least its apiKeyFrom")
+        if self.strategy is Strategy.HYBRID and self.sub_agent is None and self.embeddings is None:
+            raise invalid("strategy Hybrid needs filter.embeddings, filter.subAgent or both")
         return self
 
 

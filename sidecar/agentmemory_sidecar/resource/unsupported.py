@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from agentmemory_sidecar.resource.agentmemory import AgentMemory, Spec
 from agentmemory_sidecar.resource.checks import Problem, per_region_models
 from agentmemory_sidecar.resource.common import Tls
-from agentmemory_sidecar.resource.prompt import Strategy
 
 SCHEMA_NAME = "agentmemory"
 """The SQL schema of our tables."""
@@ -55,7 +54,5 @@ def _state(spec: Spec) -> Iterator[tuple[tuple[str, ...], str]]:
 
 
 def _prompt(spec: Spec) -> Iterator[tuple[tuple[str, ...], str]]:
-    if spec.filter.strategy in (Strategy.SUB_AGENT, Strategy.HYBRID):
-        yield ("filter", "strategy"), f"use {Strategy.LEXICAL} or {Strategy.NONE}"
     if spec.extraction.sub_agent:
         yield ("extraction", "subAgent"), "use extraction.rules"

@@ -1,32 +1,33 @@
 """Filter: which facts of the state this turn needs and has not been told yet."""
 
-from agentmemory_sidecar.memory.filter.base import NOTHING, Selection
 from agentmemory_sidecar.memory.ledger import replayed
 from agentmemory_sidecar.memory.tool import POINTER
 from agentmemory_sidecar.step.hydrate import Memory
 from agentmemory_sidecar.step.inject import Injection, is_fresh
 from agentmemory_sidecar.step.question import Question
+from agentmemory_sidecar.step.selector import NOBODY, Chosen, Wanted
 from agentmemory_sidecar.step.services import Services
 
 
-def choose(services: Services, question: Question, memory: Memory, injection: Injection) -> Selection:
+async def choose(services: Services, question: Question, memory: Memory, injection: Injection) -> Chosen:
     """Find what must be repeated (into ``injection``) and select what is new, under both token budgets."""
     config, request = services.config, question.request
     injection.replay = replayed(request, memory.ledger, memory.item.replies)
     injection.fresh = is_fresh(question, memory, injection.replay)
     if injection.fresh:
         injection.replay = type(injection.replay)()
-    if not memory.remembers or not request.starts_turn or injection.stands_at(request):
-        return NOTHING
+    if not memory.remembers or not memory.state:
+        return NOBODY
     left = config.injection.conversation_tokens - injection.replay.tokens
-    budget = min(config.filter.budget_tokens, left)
-    if budget <= 0 or not memory.state:
-        return NOTHING
-    return services.filter.select(
+    wanted = Wanted(
         memory.state,
         request.last_user_text,
-        budget,
-        pinned=config.filter.pinned,
-        never=(*config.filter.never_in_prompt, POINTER),
-        said=injection.replay.claims,
+        min(config.filter.budget_tokens, left),
+        config.filter.pinned,
+        (*config.filter.never_in_prompt, POINTER),
+        injection.replay.claims,
     )
+    if not request.starts_turn or injection.stands_at(request):
+        services.filter.learn(wanted)
+        return NOBODY
+    return await services.filter.select(wanted) if wanted.budget_tokens > 0 else NOBODY

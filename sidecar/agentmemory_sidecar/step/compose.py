@@ -22,6 +22,7 @@ from agentmemory_sidecar.step import build, heads
 from agentmemory_sidecar.step.hydrate import Memory
 from agentmemory_sidecar.step.inject import Injection, begins
 from agentmemory_sidecar.step.question import Question
+from agentmemory_sidecar.step.selector import reasons
 from agentmemory_sidecar.stores.protocols import Versions
 from agentmemory_sidecar.wire.canonical import block_digests, extend
 from agentmemory_sidecar.wire.events import Reply
@@ -97,7 +98,7 @@ def next_item(config: SidecarConfig, archived: int, finished: Finished, base: It
 
 def _injected(injection: Injection) -> dict[str, Any]:
     """What the client does not know of, for the record."""
-    told: dict[str, Any] = {"receipt": injection.receipt, "texts": injection.new_texts}
+    told: dict[str, Any] = {"receipt": injection.receipt, "texts": injection.new_texts, **reasons(injection.chosen)}
     if hidden := [entry.round for entry in injection.rounds if entry.round is not None]:
         told["rounds"] = [
             {"calls": [msgspec.Raw(call) for _, call in one.calls], "results": msgspec.Raw(b"[" + one.results + b"]")}

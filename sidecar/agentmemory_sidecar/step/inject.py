@@ -29,6 +29,7 @@ from agentmemory_sidecar.step.admit import Lease
 from agentmemory_sidecar.step.forward import DROP_BLOCK_BETA, Prompt
 from agentmemory_sidecar.step.hydrate import Memory, Tier
 from agentmemory_sidecar.step.question import Question
+from agentmemory_sidecar.step.selector import NOBODY, Chosen
 from agentmemory_sidecar.step.services import Services
 from agentmemory_sidecar.stores.protocols import StoreUnavailable
 from agentmemory_sidecar.wire.headers import receipt
@@ -51,6 +52,8 @@ class Injection:
     nothing: Entry | None = None
     """What to keep if the attempt fails though nothing was put in here."""
     receipt: dict[str, str] = field(default_factory=dict)
+    chosen: Chosen = NOBODY
+    """What the filter said, for the record."""
     rounds: list[Entry] = field(default_factory=list)
     """The exchanges of this step that the client is not shown."""
     changes: tuple[Operation, ...] = ()
@@ -144,12 +147,13 @@ def plan(
 
 
 async def inject(
-    services: Services, question: Question, memory: Memory, injection: Injection, selection: Selection, lease: Lease
+    services: Services, question: Question, memory: Memory, injection: Injection, chosen: Chosen, lease: Lease
 ) -> Prompt:
     """Freeze the new entry and build the body that goes to Claude. An entry that can be frozen nowhere is not sent."""
     injection.unsaved = _perhaps_only_hot(question.request, memory, injection.replay)
     maker = question.step if services.config.many_heads else ""
-    entry = plan(services.config, question, memory, injection, selection, maker)
+    injection.chosen = chosen
+    entry = plan(services.config, question, memory, injection, chosen.selection, maker)
     if entry is not None and (entry.text or entry.history):
         injection.new = await freeze(services, question, memory, injection, entry, lease)
     else:
@@ -165,7 +169,7 @@ async def inject(
         services.metrics.injected_tokens.inc(injection.new.tokens)
     if injection.replay.entries:
         services.metrics.replayed_tokens.inc(injection.replay.tokens)
-    injection.receipt = _receipt(question, memory, injection, selection, lease, dropped=bool(betas))
+    injection.receipt = _receipt(question, memory, injection, lease, dropped=bool(betas))
     return Prompt(body, betas, receipt(injection.receipt))
 
 
@@ -194,14 +198,17 @@ def _perhaps_only_hot(request: MessagesRequest, memory: Memory, replay: Replay) 
 
 
 def _receipt(
-    question: Question, memory: Memory, injection: Injection, selection: Selection, lease: Lease, *, dropped: bool
+    question: Question, memory: Memory, injection: Injection, lease: Lease, *, dropped: bool
 ) -> dict[str, str]:
+    chosen = injection.chosen
     new = injection.new.tokens if injection.new else 0
     said = {
         "session": question.label,
         "tier": memory.tier.value,
         "state-version": str(memory.versions.version),
-        "state-tokens": str(estimate(memory.item.state.decode()) if question.owns_state else selection.state_tokens),
+        "state-tokens": str(
+            estimate(memory.item.state.decode()) if question.owns_state else chosen.selection.state_tokens
+        ),
         "injected-tokens": str(new),
         "replayed-tokens": str(injection.replay.tokens),
     }
@@ -209,6 +216,10 @@ def _receipt(
         ("degraded", lease.degraded), ("fresh", bool(injection.new and injection.new.history)),
         ("thinking-may-drop", dropped), ("not-remembered", not memory.remembers),
         ("stale", bool(memory.stale_by))) if on]  # fmt: skip
+    if chosen.by:
+        said["filter"] = chosen.by
+    if chosen.fallback:
+        said["filter-fallback"] = chosen.fallback
     if memory.stale_by:
         said["stale-by"] = str(memory.stale_by)
     return said | ({"flags": ",".join(flags)} if flags else {})

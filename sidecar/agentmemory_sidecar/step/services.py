@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from agentmemory_sidecar.archive.keys import KeyStore
 from agentmemory_sidecar.archive.outbox import Archiver
-from agentmemory_sidecar.memory.filter.base import Filter
 from agentmemory_sidecar.memory.rules import Rules
 from agentmemory_sidecar.metrics import Metrics
 from agentmemory_sidecar.resource.config import SidecarConfig
@@ -16,6 +15,7 @@ from agentmemory_sidecar.step.overheard import Overheard
 from agentmemory_sidecar.step.patches import Patches
 from agentmemory_sidecar.step.recent import Recents
 from agentmemory_sidecar.step.renewals import Renewals
+from agentmemory_sidecar.step.selector import Selector
 from agentmemory_sidecar.stores.health import Cooldown
 from agentmemory_sidecar.stores.protocols import HotStore, ObjectStore, StateStore
 from agentmemory_sidecar.tasks import Tasks
@@ -37,7 +37,7 @@ class Services:
     patches: Patches
     renewals: Renewals
     upstream: Upstream
-    filter: Filter
+    filter: Selector
     extraction_rules: Rules
     metrics: Metrics
     tasks: Tasks

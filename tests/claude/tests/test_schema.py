@@ -8,6 +8,11 @@ from tests.claude.tests.http import assistant, body, call, result, user
 
 CLEAR_AT = "mid-conversation-system-clear-at-2026-08-21"
 
+
+def structured(**schema: object) -> dict[str, object]:
+    return {"output_config": {"format": {"type": "json_schema", "schema": {"type": "object"} | schema}}}
+
+
 CASES = [
     Case(
         "schema",
@@ -24,6 +29,18 @@ CASES = [
         body(user("a"), SYSTEM | {"clear_at": "never"}),
         body(user("a"), SYSTEM | {"clear_at": "never"}),
         good_headers={"anthropic_beta": CLEAR_AT},
+    ),
+    Case(
+        "output_format",
+        "'additionalProperties' must be explicitly set to false",
+        body(**structured()),
+        body(**structured(additionalProperties=False)),
+    ),
+    Case(
+        "output_format",
+        "property 'maxLength' is not supported",
+        body(**structured(properties={"a": {"type": "string", "maxLength": 3}}, additionalProperties=False)),
+        body(**structured(properties={"a": {"type": "string"}}, additionalProperties=False)),
     ),
     Case("sampling_parameter", "temperature: Extra inputs", body(temperature=0.5), body(temperature=0.5), NEW, {}),
     Case("sampling_parameter", "top_k: Extra inputs", body(top_k=5), body(top_k=5), NEW, {}),

@@ -43,8 +43,9 @@ def test_the_state_may_come_from_standard_input_and_the_strategy_in_any_case():
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--strategy", "hybrid"], "strategy Hybrid is not supported yet"),
-        (["--strategy", "SubAgent"], "strategy SubAgent is not supported yet"),
+        (["--strategy", "hybrid"], "needs --embeddings FOLDER"),
+        (["--strategy", "SubAgent"], "needs a resource (-f) with filter.subAgent"),
+        (["--strategy", "hybrid", "--embeddings", "/nowhere"], "the folder /nowhere has no model.onnx"),
         (["--strategy", "best"], "no strategy is called 'best'"),
         (["--pinned", "goal"], "'goal' is no JSON pointer"),
         (["--state", "missing.json"], "missing.json: No such file"),

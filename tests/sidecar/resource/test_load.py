@@ -76,6 +76,7 @@ BAD: list[tuple[str, list[str]]] = [
     ("filter: {subAgent: {apiKey: 5}}", ["spec.filter.subAgent.apiKey: must be text, not a number"]),
     # Between fields that belong together.
     ("filter: {strategy: SubAgent}", ["spec.filter: strategy SubAgent needs filter.subAgent"]),
+    ("filter: {strategy: Hybrid}", ["spec.filter: strategy Hybrid needs filter.embeddings, filter.subAgent or both"]),
     ("extraction: {rules: [{tools: [a], to: ''}]}", ["rules[0]: to must not be empty"]),
     ("extraction: {rules: [{tools: [a], to: /metadata/v}]}", ["rules[0]: to must not lie in /metadata"]),
     ("extraction: {rules: [{tools: [], to: /a}]}", ["spec.extraction.rules[0].tools: must have at least 1 entries"]),

@@ -17,8 +17,6 @@ ROWS = [
     ("archive: {retention: {records: 365d}}", "spec.archive.retention", "leave it out"),
     ("state: {schema: {version: '3', definition: {}}}", "spec.state.schema", "leave it out"),
     ("state: {migrations: [{from: '1', to: '2', patch: []}]}", "spec.state.migrations", "leave it out"),
-    ("filter: {strategy: SubAgent, subAgent: {apiKeyFrom: {env: K}}}", "spec.filter.strategy", "use Lexical or None"),
-    ("filter: {strategy: Hybrid, subAgent: {apiKeyFrom: {env: K}}}", "spec.filter.strategy", "use Lexical or None"),
     ("state: {postgres: {dsn: 'postgresql://h/d', schemaName: other}}", "spec.state.postgres.schemaName", "leave it"),
     ("archive: {postgres: {dsn: 'postgresql://h/d', schemaName: a}}", "spec.archive.postgres.schemaName", "leave it"),
     (
@@ -57,6 +55,7 @@ state: {dynamodb: {table: abc}, onUnavailable: PassThrough}
 archive: {s3: {bucketPrefix: abc}}
 upstream: {tls: {serverName: claude.example}}
 injection: {role: System}
+filter: {strategy: Hybrid, embeddings: {model: /models/minilm}}
 session: {lock: {onConflict: Wait, scope: Turn}}
 onDisconnect: Complete
 """

@@ -48,6 +48,21 @@ class Selection(msgspec.Struct, frozen=True):
 NOTHING = Selection()
 
 
+class Hints(msgspec.Struct, frozen=True):
+    """What others found out about the same state and query, for a filter to go by."""
+
+    near: Sequence[float] = ()
+    """How near each fact is to the query in meaning, 0 (no nearer than most) to 1 (the nearest), in the order of
+    ``Filter.searched``; empty where nobody knows."""
+    picked: tuple[str, ...] = ()
+    """Pointers of the facts that a model picked, the most wanted first."""
+    only_picked: bool = False
+    """Nothing but those and what is pinned goes in."""
+
+
+NO_HINTS = Hints()
+
+
 class Filter(Protocol):
     """A strategy. The same call serves the sidecar and ``agentmemory filter``."""
 
@@ -61,6 +76,7 @@ class Filter(Protocol):
         never: Sequence[str] = (),
         said: Mapping[str, str] | None = None,
         explain: bool = False,
+        hints: Hints = NO_HINTS,
     ) -> Selection:
         """Choose facts for ``query`` within ``budget_tokens``.
 
@@ -68,4 +84,23 @@ class Filter(Protocol):
         ``said`` is what earlier injections say, pointer to value hash: the same value is not said again. With ``explain``
         the reasons are filled in, and what stayed out is listed.
         """
+        ...
+
+    def searched(
+        self, state: Mapping[str, Any], *, pinned: Sequence[str] = (), never: Sequence[str] = ()
+    ) -> tuple[str, ...]:
+        """The texts of all facts, as far as a look for meaning needs them; the same object for the same state."""
+        ...
+
+    def candidates(
+        self,
+        state: Mapping[str, Any],
+        query: str,
+        tokens: int,
+        *,
+        pinned: Sequence[str] = (),
+        never: Sequence[str] = (),
+        near: Sequence[float] = (),
+    ) -> list[Fact]:
+        """What a model may pick from, in the state's order: all that is not pinned, or of too much the best ``tokens``."""
         ...

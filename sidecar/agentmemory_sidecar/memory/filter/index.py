@@ -7,7 +7,8 @@ A fact's score has these parts:
 2. **Feedback**: the rare words of the best facts are asked for as well, weakly.
 3. **Surroundings**: a fact gets a share of what its neighbours in the same list have (an answer stands behind its
    question), and of what its whole conversation has (facts of one list and day).
-4. **Time**: dates in the query against the fact's time, times in the text for a question that asks when, and a little for
+4. **Meaning**: how near a fact is to the query for an embedding model, where there is one (``memory.filter.meaning``).
+5. **Time**: dates in the query against the fact's time, times in the text for a question that asks when, and a little for
    what is newer.
 """
 
@@ -62,6 +63,8 @@ class Weights:
     mention: float = 0.35
     """A known speaker's name inside a text: mostly an address."""
     feedback: float = 0.15
+    meaning: float = 0.6
+    """What the nearest fact in meaning gets, as a share of the best score by words."""
     before: float = 0.35
     """Share of the score of the fact before; the second before has a third of it."""
     after: float = 0.25
@@ -206,14 +209,17 @@ class Index:
         self.whole = Postings(in_groups, 1.2, 0.5)
         self.speaker_stems = set(self.by.lists)
 
-    def scores(self, query: str) -> dict[int, float]:
-        """The score of each fact that is worth a thought, by its number."""
+    def scores(self, query: str, near: Sequence[float] = ()) -> dict[int, float]:
+        """The score of each fact that is worth a thought, by its number. ``near`` as in ``Hints``."""
         asked = [term for _, term in words_asked(query)]
-        if not asked or not self.facts:
+        if not self.facts or not (asked or near):
             return {}
         scores = [0.0] * len(self.facts)
         self._words(asked, scores)
         self._feedback(asked, _best(scores, FEEDBACK_FACTS, 0.3), scores)
+        if near:
+            share = self.weights.meaning * (max(scores) or 1.0)
+            scores = [score + share * part for score, part in zip(scores, near, strict=True)]
         return self._timed(query, self._surroundings(asked, scores, _best(scores, CANDIDATES, FLOOR)))
 
     def _words(self, asked: Sequence[str], scores: list[float]) -> None:

@@ -10,7 +10,7 @@ import msgspec
 
 from agentmemory_sidecar.memory import pointer as ptr
 from agentmemory_sidecar.memory.fence import FRAME_CHARACTERS, entry_line, heading_line
-from agentmemory_sidecar.memory.filter.base import Dropped, Fact, Selection
+from agentmemory_sidecar.memory.filter.base import NO_HINTS, Dropped, Fact, Hints, Selection
 from agentmemory_sidecar.memory.filter.facts import RawFact, facts_of
 from agentmemory_sidecar.memory.filter.index import WEIGHTS, Index, Weights
 from agentmemory_sidecar.memory.tokens import estimate
@@ -39,6 +39,9 @@ class _Prepared:
     parents: list[str]
     places: list[str]
     """Where each fact stands, the same for all elements of a list."""
+    numbers: dict[str, int]
+    """Each fact's number by its pointer."""
+    searched: tuple[str, ...]
     pinned: list[int]
     """Facts that go in first, in their order."""
     cheapest: int
@@ -62,6 +65,7 @@ class Lexical:
         never: Sequence[str] = (),
         said: Mapping[str, str] | None = None,
         explain: bool = False,
+        hints: Hints = NO_HINTS,
     ) -> Selection:
         prepared = self._prepare(state, tuple(pinned), tuple(never))
         budget = _Budget(prepared, budget_tokens - _FRAME, _said(said or {}), explain=explain)
@@ -69,12 +73,44 @@ class Lexical:
             budget.pin(number)
         if not budget.truncated and budget.has_room:
             query = _shortened(query)
-            scores = prepared.index.scores(query)
-            budget.offer(scores)
-            fill(prepared.index, query, scores, prepared.costs, budget.take)
-        facts = budget.chosen((lambda number: prepared.index.found_by(number, query)) if explain else None)
+            first = [n for pointer in hints.picked if (n := prepared.numbers.get(pointer)) is not None]
+            scores = {} if hints.only_picked else prepared.index.scores(query, hints.near)
+            budget.offer([*first, *scores])
+            taken = _pick(prepared, first, budget)
+            fill(prepared.index, query, scores, prepared.costs, budget.take, taken)
+        facts = budget.chosen((lambda number: _why(prepared, number, query, hints)) if explain else None)
         tokens = budget.used + _FRAME if facts else 0
         return Selection(facts, tuple(budget.dropped[:LISTED]), tokens, prepared.state_tokens, budget.truncated)
+
+    def searched(
+        self, state: Mapping[str, Any], *, pinned: Sequence[str] = (), never: Sequence[str] = ()
+    ) -> tuple[str, ...]:
+        return self._prepare(state, tuple(pinned), tuple(never)).searched
+
+    def candidates(
+        self,
+        state: Mapping[str, Any],
+        query: str,
+        tokens: int,
+        *,
+        pinned: Sequence[str] = (),
+        never: Sequence[str] = (),
+        near: Sequence[float] = (),
+    ) -> list[Fact]:
+        prepared = self._prepare(state, tuple(pinned), tuple(never))
+        costs = [fact.tokens + len(fact.pointer) // 4 + 1 for fact in prepared.facts]
+        out = set(prepared.pinned)
+        numbers = [number for number in range(len(costs)) if number not in out]
+        if sum(costs[number] for number in numbers) > tokens:
+            scores = prepared.index.scores(_shortened(query), near)
+            best = sorted((n for n in scores if n not in out), key=scores.__getitem__, reverse=True)
+            left, numbers = tokens, []
+            for number in best:
+                if costs[number] <= left:
+                    left -= costs[number]
+                    numbers.append(number)
+            numbers.sort()
+        return [prepared.facts[number] for number in numbers]
 
     def _prepare(self, state: Mapping[str, Any], pinned: tuple[str, ...], never: tuple[str, ...]) -> _Prepared:
         data = _encode(state)
@@ -95,13 +131,14 @@ def fill(
     scores: Mapping[int, float],
     costs: Sequence[int],
     take: Callable[[int, float, str], bool | None],
+    taken: set[int] | None = None,
 ) -> None:
     """Offer facts in order of worth, with ``duplicate`` for one that says word for word what a taken one says.
 
     ``scores`` are the index's own for the query. ``take`` tells whether it took the fact, or None to stop; what does not
-    fit leaves room for smaller ones behind it.
+    fit leaves room for smaller ones behind it. ``taken`` are the texts (``Index.same_text``) that are in already.
     """
-    taken: set[int] = set()
+    taken = set() if taken is None else taken
     misses = 0
     for number in index.in_order(scores, costs, query):
         same = index.same_text[number]
@@ -117,6 +154,25 @@ def fill(
         misses += 1
         if misses > MISSES:
             return
+
+
+def _pick(prepared: _Prepared, numbers: Iterable[int], budget: "_Budget") -> set[int]:
+    """Take the facts that a model picked, in its order; returns the texts that are in by then."""
+    same_text = prepared.index.same_text
+    taken: set[int] = set()
+    for number in numbers:
+        text = same_text[number]
+        if budget.take(number, 0.0, "duplicate" if text in taken else ""):
+            taken.add(text)
+    return taken
+
+
+def _why(prepared: _Prepared, number: int, query: str, hints: Hints) -> str:
+    """What a fact that was chosen was found by."""
+    if prepared.facts[number].pointer in hints.picked:
+        return "picked by the model"
+    found = ", ".join(prepared.index.found_by(number, query))
+    return found or ("its meaning" if hints.near and hints.near[number] > 0 else "its surroundings")
 
 
 class _Budget:
@@ -196,7 +252,7 @@ class _Budget:
         self._put(number, _with(fact, score), cost)
         return True
 
-    def chosen(self, found_by: Callable[[int], list[str]] | None) -> tuple[Fact, ...]:
+    def chosen(self, found_by: Callable[[int], str] | None) -> tuple[Fact, ...]:
         """Pinned facts in their order, then the others in the state's, those of one parent together."""
         first: dict[str, int] = {}
         parents = self._prepared.parents
@@ -207,7 +263,7 @@ class _Budget:
         facts = [self._facts[number] for number in (*self._pinned, *others)]
         if found_by is not None:
             reasons = ["pinned"] * len(self._pinned)
-            reasons += [", ".join(found_by(number)) or "its surroundings" for number in others]
+            reasons += [found_by(number) for number in others]
             facts = [_because(fact, reason) for fact, reason in zip(facts, reasons, strict=True)]
         return tuple(facts)
 
@@ -258,6 +314,8 @@ def _build(raw: list[RawFact], pinned: Sequence[str], state_tokens: int, weights
         headings=headings,
         parents=[fact.pointer.rpartition("/")[0] for fact in facts],
         places=[_place(fact.pointer) for fact in facts],
+        numbers={fact.pointer: number for number, fact in enumerate(facts)},
+        searched=tuple(_described(one) for one in raw),
         pinned=list(dict.fromkeys(first)),
         cheapest=min(costs, default=0),
         state_tokens=state_tokens,
@@ -275,6 +333,12 @@ def _with(
 
 def _because(fact: Fact, reason: str) -> Fact:
     return Fact(fact.pointer, fact.text, fact.hash, fact.tokens, fact.score, fact.pinned, reason)
+
+
+def _described(fact: RawFact) -> str:
+    """A fact in words: a member of an object with its name, which tells what it is about."""
+    name = fact.pointer.rpartition("/")[2]
+    return fact.searched if name.isdecimal() else f"{name.replace('_', ' ')}: {fact.searched}"
 
 
 def _said(said: Mapping[str, str]) -> set[tuple[str, str]]:

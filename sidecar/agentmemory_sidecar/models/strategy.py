@@ -1,0 +1,37 @@
+"""A resource's filter, put together."""
+
+import asyncio
+from pathlib import Path
+
+from agentmemory_sidecar.memory.filter import make
+from agentmemory_sidecar.metrics import Metrics
+from agentmemory_sidecar.models.embedder import Embedder, NoModel
+from agentmemory_sidecar.models.picker import ClaudePicker
+from agentmemory_sidecar.resource.config import FilterConfig
+from agentmemory_sidecar.resource.prompt import Strategy
+from agentmemory_sidecar.step.selector import Local, Selector
+from agentmemory_sidecar.tasks import Tasks
+
+
+def selector(config: FilterConfig, tasks: Tasks, metrics: Metrics) -> Selector:
+    """The strategy of a configuration. Its model is loaded by ``open``, which raises NoModel."""
+    hybrid, helped = config.strategy is Strategy.HYBRID, config.strategy in (Strategy.HYBRID, Strategy.SUB_AGENT)
+    embeddings = config.embeddings if hybrid else None
+
+    async def load() -> Local:
+        assert embeddings is not None
+        try:
+            from agentmemory_sidecar.memory.filter.meaning import Meaning
+        except ImportError as error:
+            raise NoModel(f"{error.name} is missing: pip install 'agentmemory-operator[embeddings]'") from None
+        return Local(await asyncio.to_thread(Embedder, Path(embeddings.model)), Meaning())
+
+    return Selector(
+        make(config.strategy),
+        config.strategy,
+        load=load if embeddings else None,
+        deadline_s=embeddings.deadline_s if embeddings else 0,
+        picker=ClaudePicker(config.sub_agent, metrics) if helped and config.sub_agent else None,
+        tasks=tasks,
+        metrics=metrics,
+    )
