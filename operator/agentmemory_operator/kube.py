@@ -42,6 +42,7 @@ class Kind:
         return "/".join(parts)
 
 
+ACCESS_REVIEW = Kind("authorization.k8s.io/v1", "SubjectAccessReview", "subjectaccessreviews", False)
 AGENTMEMORY = Kind(f"{GROUP}/{VERSION}", "AgentMemory", PLURAL)
 CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
 EVENT = Kind("events.k8s.io/v1", "Event", "events")
@@ -53,6 +54,7 @@ NAMESPACE = Kind("v1", "Namespace", "namespaces", False)
 NODE = Kind("v1", "Node", "nodes", False)
 POD = Kind("v1", "Pod", "pods")
 POD_DISRUPTION_BUDGET = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
+TOKEN_REVIEW = Kind("authentication.k8s.io/v1", "TokenReview", "tokenreviews", False)
 VOLUME_CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 SECRET = Kind("v1", "Secret", "secrets")
 SERVICE = Kind("v1", "Service", "services")

@@ -14,6 +14,7 @@
 
 {{- define "agentmemory.operator" -}}{{ include "agentmemory.fullname" . }}-operator{{- end -}}
 {{- define "agentmemory.webhook" -}}{{ include "agentmemory.fullname" . }}-webhook{{- end -}}
+{{- define "agentmemory.tools" -}}{{ include "agentmemory.fullname" . }}-tools{{- end -}}
 {{- define "agentmemory.uninstall" -}}{{ include "agentmemory.fullname" . }}-uninstall{{- end -}}
 
 {{/* The Secret with the webhook's certificate. */}}

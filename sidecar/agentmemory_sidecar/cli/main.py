@@ -1,6 +1,7 @@
 """``agentmemory``: finds its commands by the entry-point group, so that each is imported only when it is called."""
 
 import sys
+from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points, version
 
 import click
@@ -53,9 +54,41 @@ def found(group: str = GROUP) -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group=group)}
 
 
-@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+class Root(Commands):
+    """Passes ``-n`` and ``--context`` on to the command. One that has no such option says so: it is never ignored."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        if isinstance(command, click.Group):
+            return name, command, with_place(rest, ctx.params) if rest else rest
+        known = {option for parameter in command.params for option in parameter.opts} if command else set()
+        for option in (f"--{each}" for each in ("namespace", "context") if ctx.params.get(each) is not None):
+            if option not in known:
+                raise click.UsageError(f"`{ctx.command_path} {name}` has no {option}")
+        return name, command, with_place(rest, ctx.params)
+
+
+def with_place(arguments: Sequence[str], given: Mapping[str, str | None]) -> list[str]:
+    """A command's arguments with what was said before its name, unless they say it themselves."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    own, rest = list(arguments[:end]), list(arguments[end:])
+    if {"-h", "--help"} & set(own):
+        return list(arguments)
+    for name, short in (("namespace", "-n"), ("context", None)):
+        value = given.get(name)
+        said = any(each.startswith(f"--{name}") or (short and each.startswith(short)) for each in own)
+        if value is not None and not said:
+            own += [f"--{name}", value]
+    return own + rest
+
+
+@click.command(cls=Root, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version("agentmemory-operator"), prog_name="agentmemory")
-def agentmemory() -> None:
+@click.option("-n", "--namespace", help="Of a command about a cluster: the namespace. As the command's own -n.")
+@click.option("--context", help="The kubeconfig context. As the command's own.")
+def agentmemory(namespace: str | None, context: str | None) -> None:
     """External memory for Claude agents."""
 
 

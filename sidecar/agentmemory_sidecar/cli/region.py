@@ -1,7 +1,6 @@
 """``agentmemory region``: planned moves of sessions, and (from the operator) whose a resource's tables and buckets are."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import click
@@ -34,12 +33,12 @@ def _to(command: Any) -> Any:
 @common
 @_to
 @click.argument("session_id")
-def move(file: Path | None, data: Path | None, output: str, to: str, timeout: float, session_id: str) -> None:
+def move(api: Api, output: str, to: str, timeout: float, session_id: str) -> None:
     """Hold a session still until another region has all of it; then start its agent there.
 
     Steps that come meanwhile are refused, or wait, as the resource says of a busy session.
     """
-    found = Api(file, data).post(f"/v1/sessions/{quoted(session_id)}/move", {"to": to, "timeout_s": timeout})
+    found = api.post(f"/v1/sessions/{quoted(session_id)}/move", {"to": to, "timeout_s": timeout})
     if output == "json":
         click.echo(json.dumps(found, indent=2))
         return
@@ -49,12 +48,11 @@ def move(file: Path | None, data: Path | None, output: str, to: str, timeout: fl
 @click.command()
 @common
 @_to
-def drain(file: Path | None, data: Path | None, output: str, to: str, timeout: float) -> int:
+def drain(api: Api, output: str, to: str, timeout: float) -> int:
     """Wait until another region has all of every session. Stop the agents here first: what they still do is not waited for.
 
     Exit code 1 where a session did not come over in time; the others are done, so say it again.
     """
-    api = Api(file, data)
     whole, late, after = 0, [], ""
     while True:
         page = api.get(f"/v1/sessions?limit=1000&after={quoted(after)}")

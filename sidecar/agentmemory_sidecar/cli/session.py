@@ -1,46 +1,108 @@
 """``agentmemory session``: what the sidecar of this machine, or of this pod, remembers; asked over its admin API."""
 
+import functools
 import http.client
 import json
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import click
 
+from agentmemory_sidecar.cli.main import found
 from agentmemory_sidecar.cli.output import table
 from agentmemory_sidecar.cli.resource import data_directory
 from agentmemory_sidecar.cli.running import UnixConnection, find, pod_socket
 
-F = Callable[..., Any]
+Command = Callable[..., Any]
 
 
-def common(command: F) -> F:
-    """The options of every subcommand."""
-    options = [
-        click.option("-f", "--file", type=click.Path(path_type=Path), help="The resource whose sidecar is meant."),
-        click.option("--data", type=click.Path(path_type=Path), help="The sidecar's data directory."),
-        click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+def common(command: Command) -> Command:
+    """The options of every subcommand: which sidecar is asked. The command gets an :class:`Api` for them, and ``output``."""
+
+    @functools.wraps(command)
+    def run(
+        file: Path | None, data: Path | None, namespace: str, context: str, memory: str, from_region: str,
+        service_account: str, tools_namespace: str, output: str, **rest: Any,
+    ) -> Any:  # fmt: skip
+        if not namespace:
+            if given := [name for name, value in (("--context", context), ("--memory", memory)) if value]:
+                raise click.UsageError(f"{given[0]} goes with -n: name the namespace to look at")
+            return command(Api(*_of_this_machine(file, data)), output, **rest)
+        if file or data:
+            raise click.UsageError("-n asks a cluster, and -f and --data a sidecar of this machine: leave one out")
+        reach = outside()
+        with reach(
+            namespace=namespace, context=context, memory=memory, region=from_region, service_account=service_account,
+            tools_namespace=tools_namespace,
+        ) as found:  # fmt: skip
+            return command(Api(found.connect, found.headers, found.prefix), output, **rest)
+
+    wrapped: Command = run
+    for option in reversed(_COMMON):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+_COMMON = [
+    click.option("-f", "--file", type=click.Path(path_type=Path), help="The resource whose sidecar is meant."),
+    click.option("--data", type=click.Path(path_type=Path), help="The sidecar's data directory."),
+    click.option("-n", "--namespace", default="", help="Ask a cluster: the namespace of the memory."),
+    click.option("--context", default="", help="With -n: the kubeconfig context."),
+    click.option("--memory", default="", help="With -n: which AgentMemory, if the namespace has several."),
+    click.option("--from-region", default="", metavar="REGION", help="With -n: the region to look from."),
+    click.option("--service-account", default="", metavar="NAME", help="With -n: ask as one of the namespace's."),
+    click.option(
+        "--tools-namespace", default="agentmemory-system", show_default=True, help="With -n: where it is installed."
+    ),
+    click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True),
+]
+
+
+class Way(Protocol):
+    """To an admin API."""
+
+    @property
+    def headers(self) -> dict[str, str]: ...
+
+    @property
+    def prefix(self) -> str: ...
+
+    def connect(self) -> http.client.HTTPConnection: ...
+
+
+def outside() -> Callable[..., AbstractContextManager[Way]]:
+    """What reaches a cluster's memories; another part of the distribution brings it. Raises UsageError."""
+    (entry,) = found("agentmemory.access").values()
+    try:
+        reach: Callable[..., AbstractContextManager[Way]] = entry.load()
+    except ModuleNotFoundError as error:
+        message = f"-n needs {error.name}, which is not installed. Run: pip install 'agentmemory-operator[operator]'"
+        raise click.UsageError(message) from None
+    return reach
+
+
+def _of_this_machine(
+    file: Path | None, data: Path | None
+) -> tuple[Callable[[], http.client.HTTPConnection], dict[str, str]]:
+    directory = data_directory(file, data)
+    if directory is None and (socket_ := pod_socket()) is not None:
+        return lambda: UnixConnection(socket_), {}
+    running = find(directory)
+    address = running.admin.removeprefix("http://")
+    return lambda: http.client.HTTPConnection(address), {"authorization": f"Bearer {running.token}"}
 
 
 class Api:
     """The admin API of a running sidecar. What it refuses becomes a ClickException with its message."""
 
-    def __init__(self, file: Path | None, data: Path | None) -> None:
-        directory = data_directory(file, data)
-        if directory is None and (socket_ := pod_socket()) is not None:
-            self._connect: Callable[[], http.client.HTTPConnection] = lambda: UnixConnection(socket_)
-            self._headers = {}
-            return
-        running = find(directory)
-        self._connect = lambda: http.client.HTTPConnection(running.admin.removeprefix("http://"))
-        self._headers = {"authorization": f"Bearer {running.token}"}
+    def __init__(
+        self, connect: Callable[[], http.client.HTTPConnection], headers: dict[str, str], prefix: str = ""
+    ) -> None:
+        self._connect, self._headers, self._prefix = connect, headers, prefix
 
     def get(self, path: str) -> Any:
         return json.loads(b"".join(self._read(path)))
@@ -55,7 +117,7 @@ class Api:
     def _read(self, path: str, method: str = "GET", body: str | None = None) -> Iterator[bytes]:
         connection = self._connect()
         try:
-            connection.request(method, path, body, self._headers)
+            connection.request(method, self._prefix + path, body, self._headers)
             response = connection.getresponse()
             if response.status >= 400:
                 message = json.loads(response.read())["error"]["message"]
@@ -82,9 +144,8 @@ def session() -> None:
 @common
 @click.option("--subject", default="", help="Only of this data subject (user:ID or session:ID).")
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 1000))
-def list_(file: Path | None, data: Path | None, output: str, subject: str, limit: int) -> None:
+def list_(api: Api, output: str, subject: str, limit: int) -> None:
     """List sessions."""
-    api = Api(file, data)
     rows: list[dict[str, Any]] = []
     after = ""
     while len(rows) < limit:
@@ -106,23 +167,23 @@ def list_(file: Path | None, data: Path | None, output: str, subject: str, limit
 @session.command()
 @common
 @click.argument("session_id")
-def show(file: Path | None, data: Path | None, output: str, session_id: str) -> None:
+def show(api: Api, output: str, session_id: str) -> None:
     """Show one session: its state, its latest turns, what waits."""
-    found = Api(file, data).get(f"/v1/sessions/{quoted(session_id)}")
+    shown = api.get(f"/v1/sessions/{quoted(session_id)}")
     if output == "json":
-        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
         return
-    click.echo(f"session  {found['session']}\nsubject  {found['subject']}\n")
+    click.echo(f"session  {shown['session']}\nsubject  {shown['subject']}\n")
     columns = ["agent", "steps", "version", "bytes", "ledger", "outbox", "conflicts", "updated"]
     click.echo(table(columns, [
         [c["agent"], c["steps"], c["version"], c["bytes"], c["ledger"], c["outbox"], len(c["conflicts"]),
          moment(c["updated_at"])]
-        for c in found["conversations"]
+        for c in shown["conversations"]
     ]))  # fmt: skip
     click.echo("\nstate")
-    click.echo(json.dumps(found["state"], indent=2, ensure_ascii=False))
+    click.echo(json.dumps(shown["state"], indent=2, ensure_ascii=False))
     click.echo("\nlatest turns")
-    for conversation in found["conversations"]:
+    for conversation in shown["conversations"]:
         for turn in conversation["window"]:
             for one in turn.get("lines", []):
                 text = " ".join(str(one.get("text") or one.get("name") or "").split())
@@ -133,10 +194,10 @@ def show(file: Path | None, data: Path | None, output: str, session_id: str) -> 
 @common
 @click.argument("session_id")
 @click.option("--agent", default="root", show_default=True, help="Which agent's conversation.")
-def history(file: Path | None, data: Path | None, output: str, session_id: str, agent: str) -> None:
+def history(api: Api, output: str, session_id: str, agent: str) -> None:
     """List the steps of a session as the archive has them."""
     query = urllib.parse.urlencode({"agent": agent})
-    records = list(Api(file, data).lines(f"/v1/sessions/{quoted(session_id)}/history?{query}"))
+    records = list(api.lines(f"/v1/sessions/{quoted(session_id)}/history?{query}"))
     if output == "json":
         click.echo(json.dumps(records, indent=2, ensure_ascii=False))
         return
@@ -159,9 +220,9 @@ def _history_row(record: dict[str, Any]) -> list[Any]:
 @session.command()
 @common
 @click.argument("session_id")
-def export(file: Path | None, data: Path | None, output: str, session_id: str) -> None:
+def export(api: Api, output: str, session_id: str) -> None:
     """Print every record of a session with all its content, blobs included (JSON Lines; one array with -o json)."""
-    records = Api(file, data).lines(f"/v1/sessions/{quoted(session_id)}/export")
+    records = api.lines(f"/v1/sessions/{quoted(session_id)}/export")
     if output == "json":
         click.echo(json.dumps(list(records), indent=2, ensure_ascii=False))
         return
@@ -175,15 +236,12 @@ def export(file: Path | None, data: Path | None, output: str, session_id: str) -
 @click.option("--user", "of", flag_value="users", help="The id is a user's.")
 @click.option("--settle", multiple=True, metavar="CONFLICT", help="Take this conflict out; may be given several times.")
 @click.argument("session_id")
-def conflicts(
-    file: Path | None, data: Path | None, output: str, of: str | None, settle: tuple[str, ...], session_id: str
-) -> None:
+def conflicts(api: Api, output: str, of: str | None, settle: tuple[str, ...], session_id: str) -> None:
     """Show what was kept because two writers met at one place, or settle it.
 
     The later write stands in the state. To have the other value instead, set it (PATCH .../state) and then settle.
     """
     path = f"/v1/{of or 'sessions'}/{quoted(session_id)}/conflicts"
-    api = Api(file, data)
     rows = (api.post(path, {"settle": list(settle)}) if settle else api.get(path))["conflicts"]
     if output == "json":
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
