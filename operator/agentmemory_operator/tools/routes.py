@@ -22,6 +22,7 @@ _VERBS: Mapping[tuple[str, str, str], str] = {
     ("GET", "sessions", "conflicts"): "get",
     ("GET", "sessions", "history"): "get",
     ("GET", "sessions", "export"): "get",
+    ("GET", "sessions", "report"): "get",
     ("PATCH", "sessions", "state"): "update",
     ("POST", "sessions", "conflicts"): "update",
     ("POST", "sessions", "move"): "update",

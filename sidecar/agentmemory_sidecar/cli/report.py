@@ -4,7 +4,6 @@ import json
 import time
 import urllib.parse
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import click
@@ -38,11 +37,8 @@ ROWS = (
 )
 @click.option("--subject", default="", help="Only sessions of this data subject (user:ID or session:ID).")
 @click.option("--since", default="", metavar="AGE", help="Only what is not older, such as 24h or 7d.")
-def report(
-    file: Path | None, data: Path | None, output: str, sessions: tuple[str, ...], subject: str, since: str
-) -> None:
+def report(api: Api, output: str, sessions: tuple[str, ...], subject: str, since: str) -> None:
     """Sum up what memory saved and what it refused."""
-    api = Api(file, data)
     query = urllib.parse.urlencode({"since": _moment(since)})
     whole: dict[str, Any] = {"sessions": 0, **dict.fromkeys((name for name, _ in ROWS), 0)}
     for session in sessions or _all(api, subject):

@@ -38,8 +38,8 @@ def common(command: Command) -> Command:
         with reach(
             namespace=namespace, context=context, memory=memory, region=from_region, service_account=service_account,
             tools_namespace=tools_namespace,
-        ) as found:  # fmt: skip
-            return command(Api(found.connect, found.headers, found.prefix), output, **rest)
+        ) as way:  # fmt: skip
+            return command(Api(way.connect, way.headers, way.prefix), output, **rest)
 
     wrapped: Command = run
     for option in reversed(_COMMON):

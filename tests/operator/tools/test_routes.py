@@ -3,6 +3,7 @@
 import pytest
 
 from agentmemory_operator.tools.routes import Asked, NoRoute, asked
+from agentmemory_sidecar.admin.server import Admin
 
 AT = "/namespaces/agents/agentmemories/support"
 
@@ -26,6 +27,19 @@ AT = "/namespaces/agents/agentmemories/support"
 )
 def test_each_request_needs_its_verb(method: str, path: str, verb: str, session: str) -> None:
     assert asked(method, AT + path) == Asked("agents", "support", verb, path, session)
+
+
+def test_every_route_of_the_admin_api_is_one_of_ours() -> None:
+    routes = [
+        (route.method, str(route.resource.canonical))
+        for route in Admin("").app().router.routes()
+        if route.resource is not None and route.resource.canonical.startswith("/v1/") and route.method != "HEAD"
+    ]
+    for method, pattern in routes:
+        for of in ("sessions", "projects") if "{of}" in pattern else ("sessions",):
+            path = pattern.replace("{of}", of).replace("{id}", "s")
+            assert asked(method, AT + path).path == path
+    assert len(routes) > 9
 
 
 def test_a_dash_is_the_only_one_of_the_namespace() -> None:
