@@ -22,8 +22,7 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.stream import portforward
 
 from agentmemory_operator.names import APP, COMPONENT, SESSIONS_ACCOUNT, TOOLS_AUDIENCE, TOOLS_PORT
-from agentmemory_operator.tools.routes import ONLY
-from agentmemory_operator.tools.server import REGION_HEADER
+from agentmemory_operator.tools.routes import ONLY, REGION_HEADER
 
 TOKEN_S = 600
 """The shortest life that the API server gives a token."""

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 ONLY = "-"
+REGION_HEADER = "agentmemory-region"
+"""Names the region to look from."""
 
 _PATH = re.compile(r"/namespaces/(?P<namespace>[^/]+)/agentmemories/(?P<memory>[^/]+)(?P<rest>/v1/.*)")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")

@@ -22,13 +22,12 @@ from agentmemory_operator.settings import Settings
 from agentmemory_operator.tools import access, memories
 from agentmemory_operator.tools.access import User
 from agentmemory_operator.tools.memories import Unavailable
-from agentmemory_operator.tools.routes import Asked, NoRoute, asked
+from agentmemory_operator.tools.routes import REGION_HEADER, Asked, NoRoute, asked
 
 log = logging.getLogger(__name__)
 audit = logging.getLogger("agentmemory.access")
 """Who asked what. Ids and outcomes, never content."""
 
-REGION_HEADER = "agentmemory-region"
 BODY_LIMIT = 4_000_000
 PASSED_ON = ("content-type", "if-match")
 PASSED_BACK = ("content-type", "etag", "request-id")
