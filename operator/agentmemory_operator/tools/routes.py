@@ -16,24 +16,23 @@ REGION_HEADER = "agentmemory-region"
 _PATH = re.compile(r"/namespaces/(?P<namespace>[^/]+)/agentmemories/(?P<memory>[^/]+)(?P<rest>/v1/.*)")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _LIST = re.compile(r"/v1/sessions")
-_ONE = re.compile(r"/v1/(?P<of>sessions|projects)/(?P<id>[^/]+)(?:/(?P<part>[a-z]+))?")
+_ONE = re.compile(r"/v1/(?P<of>sessions|projects|users)/(?P<id>[^/]+)(?:/(?P<part>[a-z]+))?")
 
-_VERBS: Mapping[tuple[str, str, str], str] = {
-    ("GET", "sessions", ""): "get",
-    ("GET", "sessions", "state"): "get",
-    ("GET", "sessions", "conflicts"): "get",
-    ("GET", "sessions", "history"): "get",
-    ("GET", "sessions", "export"): "get",
-    ("GET", "sessions", "report"): "get",
-    ("PATCH", "sessions", "state"): "update",
-    ("POST", "sessions", "conflicts"): "update",
-    ("POST", "sessions", "move"): "update",
-    ("GET", "projects", "state"): "get",
-    ("GET", "projects", "conflicts"): "get",
-    ("PATCH", "projects", "state"): "update",
-    ("POST", "projects", "conflicts"): "update",
+_VERBS: Mapping[tuple[str, str], str] = {
+    ("GET", "state"): "get",
+    ("PATCH", "state"): "update",
+    ("GET", "conflicts"): "get",
+    ("POST", "conflicts"): "update",
 }
-"""What is passed on, by method, kind and part, and the verb on ``agentmemories/sessions`` that it needs."""
+_SESSIONS_VERBS: Mapping[tuple[str, str], str] = {
+    **_VERBS,
+    ("GET", ""): "get",
+    ("GET", "history"): "get",
+    ("GET", "export"): "get",
+    ("GET", "report"): "get",
+    ("POST", "move"): "update",
+}
+"""What is passed on, by method and part, and the verb on ``agentmemories/sessions`` that it needs."""
 
 
 class NoRoute(Exception):
@@ -52,7 +51,7 @@ class Asked:
     path: str
     """What the admin API is asked, as it came: percent-encoded."""
     session: str = ""
-    """The session or project it is about, percent-encoded, for the log; empty for the list."""
+    """The session, project or user it is about, percent-encoded, for the log; empty for the list."""
 
     @property
     def named(self) -> str:
@@ -70,7 +69,10 @@ def asked(method: str, path: str) -> Asked:
     if _LIST.fullmatch(found["rest"]) and method == "GET":
         return Asked(namespace, memory, "list", found["rest"])
     one = _ONE.fullmatch(found["rest"])
-    verb = _VERBS.get((method, one["of"], one["part"] or "")) if one else None
-    if one is None or verb is None or unquote(one["id"]) in (".", ".."):
+    if one is None:
+        raise NoRoute(path)
+    verbs = _SESSIONS_VERBS if one["of"] == "sessions" else _VERBS
+    verb = verbs.get((method, one["part"] or ""))
+    if verb is None or unquote(one["id"]) in (".", ".."):
         raise NoRoute(path)
     return Asked(namespace, memory, verb, found["rest"], one["id"])

@@ -21,6 +21,7 @@ AT = "/namespaces/agents/agentmemories/support"
         ("POST", "/v1/sessions/s/conflicts", "update", "s"),
         ("POST", "/v1/sessions/s/move", "update", "s"),
         ("GET", "/v1/projects/p/state", "get", "p"),
+        ("PATCH", "/v1/users/u/state", "update", "u"),
         ("PATCH", "/v1/projects/p/state", "update", "p"),
         ("POST", "/v1/projects/p/conflicts", "update", "p"),
     ],
@@ -36,7 +37,7 @@ def test_every_route_of_the_admin_api_is_one_of_ours() -> None:
         if route.resource is not None and route.resource.canonical.startswith("/v1/") and route.method != "HEAD"
     ]
     for method, pattern in routes:
-        for of in ("sessions", "projects") if "{of}" in pattern else ("sessions",):
+        for of in ("sessions", "projects", "users") if "{of}" in pattern else ("sessions",):
             path = pattern.replace("{of}", of).replace("{id}", "s")
             assert asked(method, AT + path).path == path
     assert len(routes) > 9
