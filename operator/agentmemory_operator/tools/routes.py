@@ -16,7 +16,7 @@ REGION_HEADER = "agentmemory-region"
 _PATH = re.compile(r"/namespaces/(?P<namespace>[^/]+)/agentmemories/(?P<memory>[^/]+)(?P<rest>/v1/.*)")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _LIST = re.compile(r"/v1/sessions")
-_ONE = re.compile(r"/v1/(?P<of>sessions|projects|users)/(?P<id>[^/]+)(?:/(?P<part>[a-z]+))?")
+_ONE = re.compile(r"/v1/(?P<of>sessions|projects|users)/(?P<id>[^/]+)(?:/(?P<part>[a-z]+)(?:/(?P<turn>[^/]+))?)?")
 
 _VERBS: Mapping[tuple[str, str], str] = {
     ("GET", "state"): "get",
@@ -28,6 +28,7 @@ _SESSIONS_VERBS: Mapping[tuple[str, str], str] = {
     **_VERBS,
     ("GET", ""): "get",
     ("GET", "history"): "get",
+    ("GET", "explain"): "get",
     ("GET", "export"): "get",
     ("GET", "report"): "get",
     ("POST", "move"): "update",
@@ -52,6 +53,8 @@ class Asked:
     """What the admin API is asked, as it came: percent-encoded."""
     session: str = ""
     """The session, project or user it is about, percent-encoded, for the log; empty for the list."""
+    part: str = ""
+    """What of it, for the log; empty for the whole."""
 
     @property
     def named(self) -> str:
@@ -73,6 +76,7 @@ def asked(method: str, path: str) -> Asked:
         raise NoRoute(path)
     verbs = _SESSIONS_VERBS if one["of"] == "sessions" else _VERBS
     verb = verbs.get((method, one["part"] or ""))
-    if verb is None or unquote(one["id"]) in (".", ".."):
+    turns = one["part"] == "explain"
+    if verb is None or turns != bool(one["turn"]) or {".", ".."} & {unquote(one["id"]), unquote(one["turn"] or "")}:
         raise NoRoute(path)
-    return Asked(namespace, memory, verb, found["rest"], one["id"])
+    return Asked(namespace, memory, verb, found["rest"], one["id"], one["part"] or "")

@@ -105,10 +105,10 @@ class Tools:
         user, what = trail.user, trail.asked
         self._requests.labels(what.verb if what else "", str(status)).inc()
         audit.info(
-            "status=%d user=%s credential=%s verb=%s memory=%s session=%s path=%s",
+            "status=%d user=%s credential=%s verb=%s memory=%s session=%s part=%s",
             status, user.shown if user else "-", user.credential if user else "-", what.verb if what else "-",
             what.named if what else "-", (what.session if what else "") or "-",
-            what.path.rpartition("/")[2] if what and what.path.count("/") > 3 else "-",
+            (what.part if what else "") or "-",
         )  # fmt: skip
 
     async def _answered(self, request: web.Request, trail: _Trail) -> web.StreamResponse:

@@ -2,7 +2,6 @@
 
 import json
 import urllib.parse
-from pathlib import Path
 
 import click
 
@@ -25,15 +24,13 @@ _OUT = {
 @click.option(
     "--exact", metavar="MODEL", help="Have Claude count the tokens, as this model counts (ANTHROPIC_API_KEY)."
 )
-def explain(
-    file: Path | None, data: Path | None, output: str, session_id: str, turn: str, agent: str, exact: str | None
-) -> None:
+def explain(api: Api, output: str, session_id: str, turn: str, agent: str, exact: str | None) -> None:
     """Say what of the state went into the prompt of a turn, what stayed out, and why.
 
     TURN is a number as "session history" shows it, the id of a turn or a step, or "last".
     """
     query = urllib.parse.urlencode({"agent": agent})
-    found = Api(file, data).get(f"/v1/sessions/{quoted(session_id)}/explain/{quoted(turn)}?{query}")
+    found = api.get(f"/v1/sessions/{quoted(session_id)}/explain/{quoted(turn)}?{query}")
     if exact:
         found["tokens"]["exact"] = counted(exact, found["question"], found["text"])
     if output == "json":

@@ -17,6 +17,7 @@ AT = "/namespaces/agents/agentmemories/support"
         ("GET", "/v1/sessions/s/conflicts", "get", "s"),
         ("GET", "/v1/sessions/s/history", "get", "s"),
         ("GET", "/v1/sessions/s/export", "get", "s"),
+        ("GET", "/v1/sessions/s/explain/last", "get", "s"),
         ("PATCH", "/v1/sessions/s/state", "update", "s"),
         ("POST", "/v1/sessions/s/conflicts", "update", "s"),
         ("POST", "/v1/sessions/s/move", "update", "s"),
@@ -27,7 +28,7 @@ AT = "/namespaces/agents/agentmemories/support"
     ],
 )
 def test_each_request_needs_its_verb(method: str, path: str, verb: str, session: str) -> None:
-    assert asked(method, AT + path) == Asked("agents", "support", verb, path, session)
+    assert asked(method, AT + path) == Asked("agents", "support", verb, path, session, (path.split("/") + [""] * 4)[4])
 
 
 def test_every_route_of_the_admin_api_is_one_of_ours() -> None:
@@ -38,7 +39,7 @@ def test_every_route_of_the_admin_api_is_one_of_ours() -> None:
     ]
     for method, pattern in routes:
         for of in ("sessions", "projects", "users") if "{of}" in pattern else ("sessions",):
-            path = pattern.replace("{of}", of).replace("{id}", "s")
+            path = pattern.replace("{of}", of).replace("{id}", "s").replace("{turn}", "2")
             assert asked(method, AT + path).path == path
     assert len(routes) > 9
 
@@ -60,6 +61,8 @@ def test_a_dash_is_the_only_one_of_the_namespace() -> None:
         ("GET", f"{AT}/v1/sessions/.."),
         ("GET", f"{AT}/v1/sessions/%2E%2e/state"),
         ("GET", f"{AT}/v1/sessions/s/state/more"),
+        ("GET", f"{AT}/v1/sessions/s/explain"),
+        ("GET", f"{AT}/v1/sessions/s/explain/.."),
         ("GET", f"{AT}/v1/sessions/s/secrets"),
         ("GET", f"{AT}/v1/projects/p"),
         ("DELETE", f"{AT}/v1/sessions/s"),

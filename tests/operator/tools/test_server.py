@@ -167,9 +167,9 @@ async def test_every_request_is_in_the_log_without_what_was_said(
     lines = [record.getMessage() for record in caplog.records if record.name == "agentmemory.access"]
 
     assert lines == [
-        f"status=200 user=anna credential=JTI={token} verb=get memory=agents/- session={remembered.quoted} path=history",
-        f"status=403 user=eve%0Astatus%3D200%20user%3Danna credential=JTI={evil} verb=list memory=agents/- session=- path=-",
-        "status=401 user=- credential=- verb=- memory=- session=- path=-",
+        f"status=200 user=anna credential=JTI={token} verb=get memory=agents/- session={remembered.quoted} part=history",
+        f"status=403 user=eve%0Astatus%3D200%20user%3Danna credential=JTI={evil} verb=list memory=agents/- session=- part=-",
+        "status=401 user=- credential=- verb=- memory=- session=- part=-",
     ]
     assert "Plan the party" not in caplog.text
     counted = asking.tools.registry.get_sample_value(
