@@ -1,18 +1,23 @@
 """Fixtures for tests that talk to a whole sidecar over HTTP."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agentmemory_sidecar.resource import SidecarConfig
+from agentmemory_sidecar.resource.store_config import PostgresStore
 from agentmemory_sidecar.stores.embedded.valkey import EmbeddedValkey
 from agentmemory_sidecar.stores.postgres import migrate
 from tests.claude import StrictClaude
+from tests.faults import FaultProxy
 from tests.sidecar.agents import Agent
 from tests.sidecar.raw import RawUpstream
-from tests.sidecar.stand import Stand, configured
+from tests.sidecar.stand import Json, Stand, configured
+from tests.sidecar.stores.conformance.backends import postgres_options, postgres_target
+from tests.sidecar.tiers import Tiers
 
 Start = Callable[..., Awaitable[Stand]]
 Configure = Callable[..., SidecarConfig]
@@ -91,3 +96,27 @@ async def raw() -> AsyncIterator[RawUpstream]:
     """A stand-in for Claude that sends the very bytes a test gives it."""
     async with RawUpstream() as server:
         yield server
+
+
+@pytest.fixture
+async def tiers(
+    configure: Configure, start: Start, valkey: EmbeddedValkey, dsn: str
+) -> AsyncIterator[Callable[..., Any]]:
+    """``await tiers(spec)``."""
+    async with AsyncExitStack() as open_proxies:
+
+        async def make(spec: Json | None = None) -> Tiers:
+            target = postgres_target(dsn)
+            hot = await open_proxies.enter_async_context(FaultProxy(valkey.socket))
+            state, archive = [await open_proxies.enter_async_context(FaultProxy(target)) for _ in range(2)]
+            config = configure(
+                spec,
+                redis=f"redis://:{valkey.password}@{hot.host}:{hot.port}",
+                postgres=postgres_options(dsn, state).dsn,
+            )
+            other = PostgresStore.model_validate({"dsn": postgres_options(dsn, archive).dsn})
+            stand = await start(config.model_copy(update={"archive": other}))
+            open_proxies.push_async_callback(stand.stop)  # before its stores go for good
+            return Tiers(stand, hot, state, archive)
+
+        yield make

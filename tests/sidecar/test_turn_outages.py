@@ -1,66 +1,22 @@
 """A tier that is away: what the resource says happens, and nothing that was acknowledged is lost."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import asyncpg
 import msgspec
 import pytest
 
-from agentmemory_sidecar.resource.store_config import PostgresStore
 from agentmemory_sidecar.step import commit
-from agentmemory_sidecar.stores.embedded.valkey import EmbeddedValkey
-from agentmemory_sidecar.stores.protocols import Conversation
 from tests.claude import Reply, StrictClaude
-from tests.faults import FaultProxy
 from tests.servers import KillableValkey
 from tests.sidecar.agents import Agent, busy, injections, todos, unharmed
-from tests.sidecar.conftest import Configure, Start
+from tests.sidecar.conftest import Start
 from tests.sidecar.stand import Json, Stand
-from tests.sidecar.stores.conformance.backends import postgres_options, postgres_target
+from tests.sidecar.tiers import Tiers
 
 QUESTION: list[Json] = [{"role": "user", "content": "Go."}]
-
-
-@dataclass
-class Tiers:
-    """A sidecar whose every tier lies behind a proxy that can fail."""
-
-    stand: Stand
-    hot: FaultProxy
-    state: FaultProxy
-    archive: FaultProxy
-
-    async def hot_is_back(self) -> None:
-        await self.hot.heal()
-        self.stand.services.hot_health.worked()
-
-
-@pytest.fixture
-async def tiers(
-    configure: Configure, start: Start, valkey: EmbeddedValkey, dsn: str
-) -> AsyncIterator[Callable[..., Any]]:
-    """``await tiers(spec)``."""
-    async with AsyncExitStack() as open_proxies:
-
-        async def make(spec: Json | None = None) -> Tiers:
-            target = postgres_target(dsn)
-            hot = await open_proxies.enter_async_context(FaultProxy(valkey.socket))
-            state, archive = [await open_proxies.enter_async_context(FaultProxy(target)) for _ in range(2)]
-            config = configure(
-                spec,
-                redis=f"redis://:{valkey.password}@{hot.host}:{hot.port}",
-                postgres=postgres_options(dsn, state).dsn,
-            )
-            other = PostgresStore.model_validate({"dsn": postgres_options(dsn, archive).dsn})
-            stand = await start(config.model_copy(update={"archive": other}))
-            open_proxies.push_async_callback(stand.stop)  # before its stores go for good
-            return Tiers(stand, hot, state, archive)
-
-        yield make
 
 
 # -------------------------------------------------------------------------------------------------------------- hot tier
@@ -344,63 +300,6 @@ async def test_lost_answer_to_the_write_is_no_refusal(
 
 
 # --------------------------------------------------------------------------------------------------- archive and blobs
-
-
-async def test_archive_that_is_away_delays_nothing_and_is_caught_up(
-    tiers: Callable[..., Any], connect: Callable[..., Agent], claude: StrictClaude
-) -> None:
-    it: Tiers = await tiers({"archive": {"timeout": "30s"}})
-    it.archive.blackhole()  # worse than refusing: whoever waits for it would wait long
-    agent = connect(it.stand)
-    for number in range(3):
-        await agent.good(f"Go on, {number}.")
-    item = await it.stand.item(agent.session)
-    assert len(item.outbox) == 3
-
-    await it.archive.refuse()
-    await it.archive.heal()
-    await _carried(it.stand, agent.session)
-
-    records = await it.stand.records(agent.session)
-    assert [record["payload"]["messages"][0]["content"] for record in records] == [f"Go on, {n}." for n in range(3)]
-    assert [record["seq"] for record in records] == [1, 2, 3]
-
-
-async def _carried(stand: Stand, session: str) -> None:
-    """Sweep until the outbox is empty, as the sidecar does every few seconds."""
-    while (await stand.item(session)).pending:
-        await stand.services.archiver.sweep()
-        await asyncio.sleep(0.05)
-
-
-async def test_big_values_wait_in_the_state_tier_for_the_blob_store(
-    tiers: Callable[..., Any], connect: Callable[..., Agent], claude: StrictClaude
-) -> None:
-    it: Tiers = await tiers()
-    await it.archive.refuse()
-    agent = connect(it.stand)
-    big = "A long story. " * 20_000
-    claude.script("I see.")
-    await agent.good(big)
-
-    item = await it.stand.item(agent.session)
-    assert len((await it.stand.stored(agent.session)).body) < 50_000
-    assert len(item.blobs) >= 1
-    name = item.blobs[0]
-    assert await it.stand.services.state.get_chunks(_root(it.stand, agent), name)
-
-    await it.archive.heal()
-    it.stand.services.blob_health.worked()
-    await _carried(it.stand, agent.session)
-
-    assert await it.stand.services.blobs.get(name)
-    assert await it.stand.services.state.get_chunks(_root(it.stand, agent), name) is None
-    (record,) = await it.stand.records(agent.session, export=True)
-    assert record["payload"]["messages"][0]["content"] == big
-
-
-def _root(stand: Stand, agent: Agent) -> Conversation:
-    return Conversation(stand.config.tenant, agent.session)
 
 
 async def test_all_stores_away_is_a_503_and_no_more(

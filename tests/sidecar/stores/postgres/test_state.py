@@ -9,7 +9,8 @@ import pytest
 from agentmemory_sidecar.stores.postgres import PostgresOptions, PostgresStateStore
 from agentmemory_sidecar.stores.protocols import ABSENT, Conversation, StateStore, Stored, Versions
 from tests.sidecar.stores.conformance.backends import Backend
-from tests.sidecar.stores.conformance.state import StateConformance, create, fresh
+from tests.sidecar.stores.conformance.state import StateConformance
+from tests.sidecar.stores.conformance.talks import create, fresh
 
 
 class TestState(StateConformance):
