@@ -16,9 +16,10 @@ from redis.asyncio import Redis
 
 from agentmemory_sidecar.cli.running import Running
 from agentmemory_sidecar.stores.postgres import PostgresOptions, migrate
-from tests.claude import StrictClaude
+from tests.claude import Reply, StrictClaude
 from tests.faults import FaultProxy
 from tests.servers import KillablePostgres, KillableValkey
+from tests.sidecar.agents import Answer, unharmed
 from tests.sidecar.faults.agent import Agent, Attempt, Outcome
 from tests.sidecar.faults.driving import BUSY
 
@@ -255,3 +256,59 @@ async def test_answered_again_after_a_death_behind_the_commit(place: Place, clau
     again = await agent.send(second.url)
     assert (again.id, again.commit) == (answer.id, "repeated")
     assert len(claude.turns) == 1
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "json"])
+async def test_death_between_hidden_exchanges_writes_once(place: Place, claude: StrictClaude, stream: bool) -> None:
+    """The memory tool was answered, Claude's next reply is under way, and its sidecar is killed."""
+    first, second = await place.sidecar(), await place.sidecar()
+    create = {"command": "create", "path": "/memories/notes.md", "file_text": "likes coffee"}
+    called = Reply(blocks=["I note it.", {"type": "tool_use", "name": "memory", "input": create}])
+    body = {
+        "model": "claude-opus-5-5", "max_tokens": 1000, "stream": stream, "thinking": {"type": "adaptive"},
+        "tools": [{"type": "memory_20250818", "name": "memory"}],
+    }  # fmt: skip
+    headers = {"X-Agent-Session": SESSION, "x-api-key": "k", "anthropic-version": "2023-06-01"}
+
+    async def ask(sidecar: Process, *messages: dict[str, object]) -> Answer:
+        given = {**body, "messages": list(messages)}
+        async with place.http.post(sidecar.url + "/v1/messages", json=given, headers=headers) as response:
+            found = {name.lower(): value for name, value in response.headers.items()}
+            return Answer(response.status, found, await response.read())
+
+    question: dict[str, object] = {"role": "user", "content": "I like coffee."}
+    claude.script(called, Reply(fault="hang"))
+    async with asyncio.TaskGroup() as group:
+        asking = group.create_task(_ended(ask(first, question)))
+        await claude.received(2)
+        await first.kill()
+    assert asking.result() is None
+    await place.redis.pexpire(LOCK, 1_500)  # a renewal was missed
+    claude.script(called, "Noted.")
+    answer = await ask(second, question)
+    assert (answer.status, answer.commit, answer.receipt["turn"]) == (200, "committed", "1")
+    view = {"type": "tool_use", "name": "memory", "input": {"command": "view", "path": "/memories/notes.md"}}
+    claude.script(Reply(blocks=[view]), "Coffee.")
+    again = {"role": "user", "content": "What do I like?"}
+    assert (await ask(second, question, {"role": "assistant", "content": answer.content}, again)).commit == "committed"
+
+    results = [
+        block["content"]
+        for message in claude.requests[-1].messages
+        if isinstance(message["content"], list)
+        for block in message["content"]
+        if block["type"] == "tool_result"
+    ]
+    assert results == [
+        "File created successfully at: /memories/notes.md",
+        "Here's the content of /memories/notes.md with line numbers:\n     1\tlikes coffee",
+    ]
+    assert unharmed(claude)
+
+
+async def _ended(asking: Awaitable[Answer]) -> Answer | None:
+    """The answer, or None where its connection was cut."""
+    try:
+        return await asking
+    except aiohttp.ClientError:
+        return None

@@ -10,6 +10,7 @@ from tests.claude import Fault, Reply, StrictClaude
 from tests.sidecar.agents import TOOLS, Agent, Answer, unharmed
 from tests.sidecar.conftest import Start
 from tests.sidecar.stand import Json, Stand
+from tests.sidecar.test_turn_ledger import FORMS
 
 MEMORY: Json = {"type": "memory_20250818", "name": "memory"}
 CREATED = "File created successfully at: /memories/notes.md"
@@ -468,6 +469,22 @@ async def test_client_that_leaves_has_its_step_completed_where_the_resource_says
 
 
 # ------------------------------------------------------------------------------------------------- other prompts and pods
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_history_in_another_form_is_the_same_history(
+    stand: Stand, connect: Callable[..., Agent], claude: StrictClaude, form: str
+) -> None:
+    agent = connect(stand, extra={"tools": [*TOOLS, MEMORY]})
+    look = {"type": "tool_use", "name": "look", "input": {}}
+    claude.script(Reply(blocks=["Let me see.", VIEW]), Reply(blocks=["Both.", create(), look]), "Noted.")
+    await agent.results(await agent.good("I like coffee."))
+    for number in range(2):
+        agent.messages = [*agent.messages, {"role": "user", "content": f"Question {number}?"}]
+        answer = await agent.send(messages=FORMS[form](agent.messages))
+        agent.messages = [*agent.messages, {"role": "assistant", "content": answer.content}]
+    assert [name for name, _ in hidden(claude.requests[-1].messages)] == ["view", "create"]
+    assert unharmed(claude)
 
 
 async def test_requests_that_only_read_hold_it_too(stand: Stand, agent: Agent, claude: StrictClaude) -> None:

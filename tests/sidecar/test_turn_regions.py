@@ -66,6 +66,45 @@ async def test_session_that_moves_knows_what_it_knew_and_its_thinking_fits(
     assert unharmed(claude)
 
 
+async def test_memory_files_and_hidden_exchanges_go_with_the_session(
+    regions: Regions, connect: Callable[..., Agent], claude: StrictClaude
+) -> None:
+    def call(command: str, **given: object) -> Json:
+        return {"type": "tool_use", "name": "memory", "input": {"command": command, **given}}
+
+    agent = connect(regions.east, extra={"tools": [{"type": "memory_20250818", "name": "memory"}]})
+    claude.script(Reply(blocks=["I note it.", call("create", path="/memories/a.md", file_text="coffee")]), "Noted.")
+    await agent.good("I like coffee.")
+    agent.url = regions.west.url
+    claude.script(Reply(blocks=[call("create", path="/memories/b.md", file_text="tea")]), "Noted.")
+    await agent.good("And tea.")
+    agent.url = regions.east.url
+    claude.script(Reply(blocks=[call("view", path="/memories")]), "Both.")
+    await agent.good("What do I like?")
+
+    (result,) = claude.requests[-1].messages[-1]["content"]
+    assert result["content"].endswith("\n6B\t/memories/a.md\n3B\t/memories/b.md")
+    for stand in regions:
+        assert (await stand.state(agent.session))["memories"] == {"a.md": "coffee", "b.md": "tea"}
+    assert unharmed(claude)
+
+
+async def test_files_that_two_regions_write_at_once_are_all_there(
+    regions: Regions, connect: Callable[..., Agent], claude: StrictClaude
+) -> None:
+    def create(path: str, text: str) -> Reply:
+        given = {"command": "create", "path": f"/memories/{path}", "file_text": text}
+        return Reply(blocks=[{"type": "tool_use", "name": "memory", "input": given}])
+
+    east = connect(regions.east, extra={"tools": [{"type": "memory_20250818", "name": "memory"}]})
+    west = east.fresh(url=regions.west.url)
+    claude.script(create("east/a.md", "one"), "Noted.", create("west/b.md", "two"), "Noted.")
+    await east.good("I am in the east.")
+    await west.good("I am in the west.")
+    states = [await stand.state(east.session) for stand in regions]
+    assert states[0]["memories"] == states[1]["memories"] == {"east/a.md": "one", "west/b.md": "two"}
+
+
 async def test_hot_copy_that_the_other_region_has_outrun_is_not_used(
     regions: Regions, connect: Callable[..., Agent], claude: StrictClaude
 ) -> None:

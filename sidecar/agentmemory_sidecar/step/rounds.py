@@ -8,12 +8,14 @@ before anything that was made behind it goes out.
 """
 
 from collections.abc import Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from agentmemory_sidecar.archive.blobs import BlobReader
+from agentmemory_sidecar.archive.keys import KeyUnavailable
 from agentmemory_sidecar.memory import links
 from agentmemory_sidecar.memory import pointer as ptr
 from agentmemory_sidecar.memory.ledger import Entry, Round, next_ordinal, pack, variant_key
@@ -232,7 +234,8 @@ class _Conversation:
                 self.question.identity.tenant, self.services.keys, self.services.blobs, self.services.state
             )
             subject = self.memory.item.subject or self.question.identity.subject
-            self.texts |= await reader.read(self.question.owner, subject, [key])
+            with suppress(KeyUnavailable):
+                self.texts |= await reader.read(self.question.owner, subject, [key])
             if key not in self.texts:
                 return _UNREADABLE
         limit = self.services.config.memory_tool.max_file_bytes

@@ -5,17 +5,28 @@ entry of its own, whose name ends with a slash: that is left where the last file
 """
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from agentmemory_sidecar.memory.links import LINK, is_link
 from agentmemory_sidecar.memory.tool import MEMBER
+from agentmemory_sidecar.memory.tool.paths import ROOT, ToolError, resolve
 
 Changes = dict[str, Any]
 """What becomes of names: a text (or its link), or None where it goes."""
 
 
+@lru_cache(maxsize=4_096)
+def is_name(name: str) -> bool:
+    """Whether a name is one that a path can mean. Other writers of the state may have left anything."""
+    try:
+        return bool(name) and resolve(f"{ROOT}/{name}") == name.removesuffix("/")
+    except ToolError:
+        return False
+
+
 def is_text(value: Any) -> bool:
-    """Whether a value is a file's: its text, or the link to it. Other writers of the state may have left anything."""
+    """Whether a value is a file's: its text, or the link to it."""
     return isinstance(value, str) or is_link(value)
 
 
@@ -25,7 +36,7 @@ class Files:
     def __init__(self, state: Mapping[str, Any], texts: Mapping[str, str] | None = None) -> None:
         found = state.get(MEMBER)
         entries = found.items() if isinstance(found, Mapping) else ()
-        self._entries = {name: value for name, value in entries if name and is_text(value)}
+        self._entries = {name: value for name, value in entries if is_name(name) and is_text(value)}
         self._texts = {} if texts is None else texts
 
     def after(self, changes: Mapping[str, Any]) -> dict[str, Any]:

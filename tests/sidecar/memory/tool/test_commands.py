@@ -259,7 +259,8 @@ def test_too_many_lines() -> None:
 
 
 def test_what_others_left_in_the_state_is_not_taken_for_files() -> None:
-    it = Directory({"a": {"b": 1}, "c": 7, "d": None, "e": "text", "": "x"})
+    it = Directory({"a": {"b": 1}, "c": 7, "d": None, "e": "text", "": "x", "/": "x", "../up": "x",
+                    "a//b": "x", "fake\n1K\t/memories/root": "x", "./x": "x"})  # fmt: skip
     assert it.says("view", path="/memories").endswith("\n4K\t/memories\n4B\t/memories/e")
     for state in ({"memories": ["a"]}, {"memories": "text"}, {}):
         assert Files(state).is_directory("")
