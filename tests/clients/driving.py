@@ -40,6 +40,8 @@ class Scenario:
     system: str = RULES
     """Long enough to be cached. The driver puts the session before it, so that conversations share no cache entry."""
     model: str = MODEL
+    tools: tuple[Mapping[str, Any], ...] = ()
+    """Tools that the agent declares beside its own, and has no code for."""
     attempts: int = 1
     """How often the driver tries a turn, besides the client's own retries, before it gives the conversation up."""
 

@@ -30,7 +30,7 @@ class Agent:
     def __init__(self, scenario: dict[str, Any]) -> None:
         os.environ["ANTHROPIC_CUSTOM_HEADERS"] = f"X-Agent-Session: {scenario['session']}"
         model = ChatAnthropic(model=scenario["model"], max_tokens=4096, thinking={"type": "adaptive"}, max_retries=2)
-        self.model = model.bind_tools([lookup])
+        self.model = model.bind_tools([lookup, *scenario["tools"]])
         self.streamed = scenario["way"] == "stream"
         system = f"Conversation {scenario['session']}. {scenario['system']}"
         block = {"type": "text", "text": system, "cache_control": {"type": "ephemeral"}}

@@ -27,10 +27,11 @@ class Agent {
   messages = [];
   summary = { replies: [], errors: [], usage: {} };
 
-  constructor({ session, model, system, way }) {
+  constructor({ session, model, system, way, tools }) {
     process.env.ANTHROPIC_CUSTOM_HEADERS = `X-Agent-Session: ${session}`;
     this.client = new Anthropic();
     this.way = way;
+    this.tools = tools;
     const text = `Conversation ${session}. ${system}`;
     this.parameters = {
       model,
@@ -54,7 +55,7 @@ class Agent {
     for (;;) {
       const request = {
         ...this.parameters,
-        tools: [{ name: 'lookup', description, input_schema: schema }],
+        tools: [{ name: 'lookup', description, input_schema: schema }, ...this.tools],
         messages: [...this.messages.slice(0, -1), marked(this.messages.at(-1))],
       };
       const reply =

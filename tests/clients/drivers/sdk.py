@@ -35,6 +35,7 @@ class Agent:
         os.environ["ANTHROPIC_CUSTOM_HEADERS"] = f"X-Agent-Session: {scenario['session']}"
         self.client: Any = anthropic.Anthropic()  # its types differ from major to major
         self.way: str = scenario["way"]
+        self.tools: list[Any] = scenario["tools"]
         system = f"Conversation {scenario['session']}. {scenario['system']}"
         self.parameters = {
             "model": scenario["model"],
@@ -71,7 +72,8 @@ class Agent:
             self.messages.append({"role": "user", "content": results})
 
     def _send(self) -> Any:
-        request = {**self.parameters, "tools": [LOOKUP], "messages": [*self.messages[:-1], marked(self.messages[-1])]}
+        messages = [*self.messages[:-1], marked(self.messages[-1])]
+        request = {**self.parameters, "tools": [LOOKUP, *self.tools], "messages": messages}
         if self.way == "json":
             return self.client.messages.create(**request)
         with self.client.messages.stream(**request) as stream:
