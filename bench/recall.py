@@ -1,11 +1,14 @@
 """How much of what a question needs is kept, by strategy and token budget.
 
     python -m bench.recall --data FILE --budgets 250,500,1000,2000 --strategies lexical,bm25,full [-o json]
+    python -m bench.recall --data FILE --strategies lexical,hybrid --embeddings FOLDER
 
 FILE is JSON Lines, one case a line: ``{"name", "facts": [{"id", "text", "time"}], "queries": [{"text", "evidence": [id]}]}``
 with facts in the order in which they were learnt. A token is four characters. For each strategy and budget: ``recall``, the
 mean share of a query's evidence that is kept; ``tokens`` kept and ``ms`` a query (the index is built once for each case, as
-the sidecar does). ``full`` keeps everything whatever the budget: what it costs not to choose.
+the sidecar does). ``full`` keeps everything whatever the budget: what it costs not to choose. ``hybrid`` has the embedding
+model in FOLDER (see docs/filter.md) beside words; facts are embedded beforehand, as in the sidecar's background, queries
+within ``ms``.
 """
 
 import json
@@ -13,6 +16,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import log
 from pathlib import Path
 from typing import Any
@@ -22,6 +26,7 @@ import click
 from agentmemory_sidecar.memory.filter.facts import RawFact
 from agentmemory_sidecar.memory.filter.index import WEIGHTS, Index, Weights
 from agentmemory_sidecar.memory.filter.lexical import fill
+from agentmemory_sidecar.models.embedder import Embedder, NoModel
 
 Case = dict[str, Any]
 Keep = Callable[[str, int], list[int]]
@@ -33,8 +38,9 @@ def cost(text: str) -> int:
     return -(-len(text) // 4)
 
 
-def lexical(case: Case, weights: Weights = WEIGHTS) -> Keep:
-    """The sidecar's own index and budget; facts are elements of one list, as rules and extraction store them."""
+def lexical(case: Case, weights: Weights = WEIGHTS, near: Callable[[str], Sequence[float]] = lambda _: ()) -> Keep:
+    """The sidecar's own index and budget; facts are elements of one list, as rules and extraction store them. ``near`` as in
+    ``Hints.near``, for a query."""
     raw = [
         RawFact(f"/extracted_context/facts/{at}", fact["text"], "", str(fact.get("time") or ""))
         for at, fact in enumerate(case["facts"])
@@ -53,10 +59,20 @@ def lexical(case: Case, weights: Weights = WEIGHTS) -> Keep:
             kept.append(number)
             return True
 
-        fill(index, query, index.scores(query), costs, take)
+        fill(index, query, index.scores(query, near(query)), costs, take)
         return kept
 
     return keep
+
+
+def hybrid(case: Case, embed: Embedder) -> Keep:
+    """The same with what the facts mean."""
+    from agentmemory_sidecar.memory.filter.meaning import Meaning
+
+    texts, meaning = tuple(fact["text"] for fact in case["facts"]), Meaning()
+    new = meaning.unknown(texts)
+    meaning.keep(new, embed(new))
+    return lexical(case, near=lambda query: meaning.near(texts, embed([query], asking=True)))
 
 
 def bm25(case: Case, k1: float = 1.5, b: float = 0.75) -> Keep:
@@ -156,17 +172,31 @@ def read(path: Path) -> list[Case]:
 @click.option("--data", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--budgets", default="250,500,1000,2000", show_default=True, help="Tokens, separated by commas.")
 @click.option("--strategies", default="lexical,bm25,full", show_default=True)
+@click.option(
+    "--embeddings",
+    type=click.Path(path_type=Path),
+    envvar="AGENTMEMORY_EMBEDDINGS",
+    show_envvar=True,
+    help="The folder of hybrid's embedding model.",
+)
 @click.option("-o", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
-def main(data: Path, budgets: str, strategies: str, form: str) -> None:
+def main(data: Path, budgets: str, strategies: str, embeddings: Path | None, form: str) -> None:
     try:
         numbers = [int(one) for one in budgets.split(",")]
     except ValueError as error:
         raise click.UsageError(f"--budgets {budgets}: give whole numbers separated by commas") from error
     names = [name.strip().lower() for name in strategies.split(",")]
+    known = dict(STRATEGIES)
+    if embeddings is not None:
+        try:
+            known["hybrid"] = partial(hybrid, embed=Embedder(embeddings))
+        except NoModel as error:
+            raise click.UsageError(f"--embeddings: {error}") from error
     for name in names:
-        if name not in STRATEGIES:
-            raise click.UsageError(f"no strategy is called {name}: use {', '.join(STRATEGIES)}")
-    rows = measure(read(data), {name: STRATEGIES[name] for name in names}, numbers)
+        if name not in known:
+            more = "" if "hybrid" in known else ", or hybrid with --embeddings"
+            raise click.UsageError(f"no strategy is called {name}: use {', '.join(known)}{more}")
+    rows = measure(read(data), {name: known[name] for name in names}, numbers)
     if form == "json":
         click.echo(json.dumps(rows))
         return

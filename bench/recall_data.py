@@ -1,8 +1,9 @@
-"""Seeded cases for ``bench.recall``, of three kinds: ``python -m bench.recall_data --seed 1 --cases 6 -o FILE``.
+"""Seeded cases for ``bench.recall``, of four kinds: ``python -m bench.recall_data --seed 1 --cases 8 -o FILE``.
 
 - ``talk``: two people over many days. What a question needs may stand in the answer to a question that has its words, in the
   turn behind the one that names the matter, or in several conversations; questions use other forms of the words.
 - ``work``: notes of a project, one sentence each, with names, numbers, paths and versions; no speakers.
+- ``chat``: two people again, told in other words than asked for (``recall_chat.py``); the hardest.
 - ``profile``: short facts about people, many alike, some of them replaced by newer ones.
 
 Made of templates: good for finding out whether a change helps at all and in which kind, not for absolute numbers.
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import click
+
+from bench.recall_chat import chat
 
 Case = dict[str, Any]
 
@@ -212,7 +215,7 @@ def _listed(name: str, rng: random.Random, size: int, make: Callable[[], tuple[s
     }
 
 
-KINDS = {"talk": talk, "work": work, "profile": profile}
+KINDS = {"talk": talk, "work": work, "profile": profile, "chat": chat}
 
 
 def generate(seed: int, cases: int, size: int) -> list[Case]:
@@ -231,7 +234,7 @@ def _decidable(case: Case) -> Case:
 
 @click.command(help=__doc__)
 @click.option("--seed", default=1, show_default=True)
-@click.option("--cases", default=6, show_default=True)
+@click.option("--cases", default=8, show_default=True)
 @click.option("--size", default=600, show_default=True, help="Facts a case.")
 @click.option("-o", "out", required=True, type=click.Path(dir_okay=False, writable=True, path_type=Path))
 def main(seed: int, cases: int, size: int, out: Path) -> None:

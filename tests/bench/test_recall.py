@@ -58,7 +58,7 @@ def test_no_strategy_exceeds_its_budget(name):
 
 
 def test_lexical_keeps_more_than_bm25_on_every_kind_of_made_data():
-    for case in recall_data.generate(7, 3, 300):
+    for case in recall_data.generate(7, 4, 300):
         rows = recall.measure([case], {name: recall.STRATEGIES[name] for name in ("lexical", "bm25")}, [250])
         assert rows[0]["recall"] > rows[1]["recall"], case["name"]
 

@@ -10,13 +10,13 @@ def test_the_same_seed_gives_the_same_cases_in_the_documented_form(tmp_path):
     for file, seed in zip(files, ("1", "1", "2"), strict=True):
         assert (
             CliRunner()
-            .invoke(recall_data.main, ["--seed", seed, "--cases", "3", "--size", "80", "-o", str(file)])
+            .invoke(recall_data.main, ["--seed", seed, "--cases", "4", "--size", "80", "-o", str(file)])
             .exit_code
             == 0
         )
     assert files[0].read_bytes() == files[1].read_bytes() != files[2].read_bytes()
     cases = recall.read(files[0])
-    assert [case["name"] for case in cases] == ["talk", "work", "profile"]
+    assert [case["name"] for case in cases] == ["talk", "work", "profile", "chat"]
     for case in cases:
         assert len(case["facts"]) >= 80
         assert case["queries"]
@@ -24,7 +24,7 @@ def test_the_same_seed_gives_the_same_cases_in_the_documented_form(tmp_path):
 
 
 def test_no_evidence_stands_twice_in_its_case():
-    for case in recall_data.generate(3, 3, 200):
+    for case in recall_data.generate(3, 4, 200):
         texts = [fact["text"] for fact in case["facts"]]
         by_id = {fact["id"]: fact["text"] for fact in case["facts"]}
         assert all(texts.count(by_id[one]) == 1 for query in case["queries"] for one in query["evidence"])

@@ -18,7 +18,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
+from itertools import compress, pairwise
 from math import log
 
 from agentmemory_sidecar.memory.filter import times
@@ -164,7 +164,7 @@ def _pointer_terms(pointer: str) -> dict[str, int]:
 
 
 class Index:
-    """See the module. Asking changes nothing in it."""
+    """See the module. Asking changes nothing that tells."""
 
     def __init__(self, facts: Sequence[RawFact], weights: Weights = WEIGHTS) -> None:
         self.facts = facts
@@ -208,6 +208,8 @@ class Index:
         self.where = Postings([_pointer_terms(_named(fact.pointer)) for fact in facts], weights.k1, 0.3)
         self.whole = Postings(in_groups, 1.2, 0.5)
         self.speaker_stems = set(self.by.lists)
+        self._dear: tuple[Sequence[int], list[float]] | None = None
+        """Costs that facts were offered with, and what a score is divided by for them."""
 
     def scores(self, query: str, near: Sequence[float] = ()) -> dict[int, float]:
         """The score of each fact that is worth a thought, by its number. ``near`` as in ``Hints``."""
@@ -320,8 +322,10 @@ class Index:
         """Facts in the order in which a budget should take them: by score, dear ones later, and later too what repeats those
         before it (beyond the words that were asked for). A fact counts as said once it was given out."""
         weights = self.weights
-        density = weights.density
-        heap = [(-score / max(costs[number], 8) ** density, -number, False) for number, score in scores.items()]
+        if self._dear is None or self._dear[0] is not costs:
+            self._dear = costs, [max(cost, 8) ** weights.density for cost in costs]
+        dear = self._dear[1]
+        heap = [(-score / dear[number], -number, False) for number, score in scores.items()]
         heapq.heapify(heap)
         skipped = {term for _, term in words_asked(query)} | self.speaker_stems
         said: set[str] = set()
@@ -346,7 +350,7 @@ class Index:
 def _best(scores: Sequence[float], count: int, share: float) -> list[int]:
     """The numbers of at most ``count`` facts, best first, that have more than this share of the best score."""
     floor = max(scores) * share
-    found = [number for number, score in enumerate(scores) if score > floor]
+    found = [number for number in compress(range(len(scores)), scores) if scores[number] > floor]
     found.sort(key=scores.__getitem__, reverse=True)
     return found[:count]
 

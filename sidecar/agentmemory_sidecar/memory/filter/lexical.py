@@ -207,9 +207,9 @@ class _Budget:
         self._cheapest = min(map(self._prepared.costs.__getitem__, self._fresh), default=0)
 
     def _open(self, numbers: Iterable[int]) -> Iterator[int]:
-        facts, places = self._prepared.facts, self._prepared.places
+        facts, places, said = self._prepared.facts, self._prepared.places, self._said
         for number in numbers:
-            if number not in self._facts and (places[number], facts[number].hash) not in self._said:
+            if number not in self._facts and (not said or (places[number], facts[number].hash) not in said):
                 yield number
 
     def pin(self, number: int) -> None:
