@@ -44,29 +44,30 @@ class Gathered(Generic[Call, Answer]):
         self._waiting.append((call, future))
         if self._due:
             return future
-        if self._under_way:
-            if self._patience is None:
-                self._patience = loop.call_later(PATIENCE_S, self._go)
-        else:
-            self._due = True
-            loop.call_soon(self._go)
+        if not self._under_way:
+            self._go()
+        elif self._patience is None:
+            self._patience = loop.call_later(PATIENCE_S, self._go)
         return future
 
     def _go(self) -> None:
-        self._due = False
+        """Have what waits made. A task begins with the loop's next turn: what comes until then goes along."""
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
+        if not self._due:
+            self._due = True
+            self._tasks.start(self._run(), self._name)
+
+    async def _run(self) -> None:
+        self._due = False
         batch = [pair for pair in self._waiting[:MOST] if not pair[1].done()]
         del self._waiting[:MOST]
-        if batch:
-            self._under_way += 1
-            self._tasks.start(self._run(batch), self._name)
-
-    async def _run(self, batch: list[tuple[Call, asyncio.Future[Answer]]]) -> None:
+        self._under_way += 1
         try:
             try:
-                await self._answer(batch)
+                if batch:
+                    await self._answer(batch)
             except ValueError as error:
                 if len(batch) == 1:
                     _fail(batch[0][1], error)
@@ -83,7 +84,7 @@ class Gathered(Generic[Call, Answer]):
                 raise
         finally:
             self._under_way -= 1
-            if self._waiting and not self._due:
+            if self._waiting:
                 self._go()
 
     async def _answer(self, batch: list[tuple[Call, asyncio.Future[Answer]]]) -> None:

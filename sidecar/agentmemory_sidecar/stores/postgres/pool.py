@@ -108,7 +108,10 @@ class Link:
             rows: list[asyncpg.Record] = await statement.fetch(*args)
             return rows
         except BaseException as error:
-            failure = errors.failed(error, in_doubt=sent and writes)
+            failure: Exception | None = errors.failed(error, in_doubt=sent and writes)
+            if isinstance(error, AttributeError) and self.closed:
+                # Cut at its deadline between the round trips in which asyncpg learns of types: it has no protocol then.
+                failure = errors.Lost(errors.STORE, "no answer: cut at its deadline", definite=not (sent and writes))
             if not isinstance(failure, ValueError):
                 # Also when cancelled in the middle: the answer may still come, and must meet nobody else's question.
                 self.cut()

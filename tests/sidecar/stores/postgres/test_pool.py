@@ -294,3 +294,23 @@ async def test_an_unusable_dsn_is_a_definite_failure(dsn: str) -> None:
     assert refused.value.definite
     assert "hunter2" not in str(refused.value)
     await store.close()
+
+
+async def test_a_connection_that_is_cut_while_a_statement_is_prepared_is_a_lost_one(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """asyncpg learns of types in round trips of their own, and a deadline may come between two of them."""
+    introspect = asyncpg.Connection._introspect_types  # type: ignore[attr-defined]
+
+    async def cut_first(self: "asyncpg.Connection[Any]", *args: Any) -> Any:
+        self.terminate()
+        return await introspect(self, *args)
+
+    store = opened()
+    await store.ping()
+    monkeypatch.setattr(asyncpg.Connection, "_introspect_types", cut_first)
+    with pytest.raises(StoreUnavailable) as failure:
+        await store.lock(fresh(), "token", 60)
+    assert failure.value.definite
+    monkeypatch.undo()
+    await store.lock(fresh(), "token", 60)
