@@ -1,6 +1,12 @@
 """What the sidecar counts. Names are stable; labels never hold an id or a user's text."""
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from collections import OrderedDict
+from collections.abc import Hashable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+MOST_UNMERGED = 1000
+"""Conversations and states whose heads are remembered."""
 
 
 class Metrics:
@@ -8,6 +14,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._labelled: dict[tuple[Counter, str], Counter] = {}
+        self._unmerged: OrderedDict[Hashable, int] = OrderedDict()
         self.registry = CollectorRegistry()
 
         def counter(name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
@@ -44,6 +51,10 @@ class Metrics:
         self.memory_commands = counter(
             "memory_tool_commands", "Commands of Claude's memory tool that were run here.", ("command", "outcome")
         )
+        self.unmerged_heads = Gauge(
+            "agentmemory_unmerged_heads",
+            "Heads with something that another region's lacks, of the states seen here last.", registry=self.registry,
+        )  # fmt: skip
         self.seconds = Histogram(
             "agentmemory_step_seconds", "Time of a whole step.", registry=self.registry,
             buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600),
@@ -55,3 +66,12 @@ class Metrics:
         if child is None:
             child = self._labelled[counter, label] = counter.labels(label)
         child.inc()
+
+    def unmerged(self, state: Hashable, heads: int) -> None:
+        """Note how many heads of a state another region's is behind of. The oldest are forgotten."""
+        self._unmerged.pop(state, None)
+        if heads:
+            self._unmerged[state] = heads
+            if len(self._unmerged) > MOST_UNMERGED:
+                self._unmerged.popitem(last=False)
+        self.unmerged_heads.set(sum(self._unmerged.values()))

@@ -182,6 +182,12 @@ class Stand:
         """A counter's value; 0 where it never counted."""
         return self.services.metrics.registry.get_sample_value(f"agentmemory_{name}_total", labels) or 0.0
 
+    def gauge(self, name: str) -> float:
+        """A gauge's value."""
+        found = self.services.metrics.registry.get_sample_value(f"agentmemory_{name}")
+        assert found is not None, name
+        return found
+
 
 def _suffix(agent: str) -> str:
     return "}" if agent == ROOT else f":agent:{agent}"

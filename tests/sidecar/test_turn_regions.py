@@ -302,3 +302,22 @@ async def test_move_that_does_not_come_through_says_so_and_lets_the_session_go(
     assert msgspec.json.decode(body)["error"]["details"]["error_code"] == "not_replicated"
     assert await stand.is_free(agent.session)
     await other.state.close()
+
+
+async def test_heads_that_another_region_has_not_merged_are_counted(
+    regions: Regions, connect: Callable[..., Agent], claude: StrictClaude
+) -> None:
+    agent = connect(regions.east)
+    claude.script(Reply(blocks=[todos("open the gate")]))
+    await agent.results(await agent.good("Begin."))
+    assert regions.east.gauge("unmerged_heads") == 0
+    agent.url = regions.west.url
+    claude.script(Reply(blocks=[todos("close the gate")]))
+    await agent.results(await agent.good("Go on."))
+    assert regions.west.gauge("unmerged_heads") == 1, "the east has recorded nothing since"
+    agent.url = regions.east.url
+    await agent.good("And now?")
+    assert regions.east.gauge("unmerged_heads") == 0
+    agent.url = regions.west.url
+    await agent.good("And here?")
+    assert regions.west.gauge("unmerged_heads") == 0

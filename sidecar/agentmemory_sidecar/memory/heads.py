@@ -197,6 +197,14 @@ def unknown_to(head: Head | None, clashes: Iterable[Clash]) -> int:
     return sum(any(side.seq > vector.get(side.region, 0) for side in (clash.stands, clash.other)) for clash in clashes)
 
 
+def unmerged(heads: Mapping[str, Head]) -> int:
+    """How many of these heads hold something that another one's region is not known to have seen."""
+    return sum(
+        any(other.vector.get(region, 0) < head.vector.get(region, 0) for name, other in heads.items() if name != region)
+        for region, head in heads.items()
+    )
+
+
 def resolve(head: Head, names: Iterable[str]) -> Head:
     """Note that clashes are settled."""
     kept = tuple(dict.fromkeys((*head.resolved, *names)))

@@ -95,6 +95,8 @@ async def _outcome(
         services.metrics.conflicts.inc(kept)
     if written.item.clashes:
         services.metrics.clashes.inc(unknown_to(memory.item.head, written.item.clashes))
+    if written.item.others:
+        services.metrics.unmerged(question.conversation, heads.unmerged(services.state.head, written.item))
     await _publish(services, question, memory, injection, decided, lease, written)
     services.archiver.submit(question.conversation, written.item.outbox)
     if written.item.patches:

@@ -110,6 +110,11 @@ def unpack_copy(config: SidecarConfig, head: str, copy: HotCopy) -> tuple[Versio
     return Versions(-1, version, versions_of(others)), b"", others
 
 
+def unmerged(head: str, item: Item) -> int:
+    """Of how many regions the heads hold something that another region's lacks. ``item`` is one of ``together``."""
+    return heads.unmerged({**item.others, **({head: item.head} if item.head is not None else {})})
+
+
 def behind(known: Versions, tier: Versions) -> bool:
     """Whether the tier has a head, or a version of one, that is not in what is known."""
     if not tier.others:

@@ -180,6 +180,8 @@ def _not_older(services: Services, stored: Stored, known: _Known) -> Stored:
 
 def _memory(services: Services, question: Question, stored: Stored, ledger: dict[str, Entry], tier: Tier) -> Memory:
     item = heads.whole(services.config, services.state.head, stored)
+    if item.others:
+        services.metrics.unmerged(question.conversation, heads.unmerged(services.state.head, item))
     heads.follow(item, question)
     state = from_json(item.state, region=services.config.region)
     found = stored.body or stored.others

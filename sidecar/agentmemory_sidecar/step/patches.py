@@ -87,6 +87,8 @@ class Patches:
         await self._write(target, item, stored.versions)
         self._metrics.conflicts.inc(len(kept))
         self._metrics.clashes.inc(unknown_to(before, item.clashes))
+        if item.others:
+            self._metrics.unmerged(target, heads.unmerged(self._state.head, item))
         await self._drop(target)
 
     async def _without_oldest(self, target: Conversation, marks: dict[str, int]) -> dict[str, int]:

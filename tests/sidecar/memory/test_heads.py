@@ -72,6 +72,29 @@ def two() -> World:
     return World(("east", "west"))
 
 
+def test_a_head_is_unmerged_until_every_other_one_has_recorded_what_it_wrote(two: World) -> None:
+    def unmerged() -> list[int]:
+        return [h.unmerged(two.replicas[region]) for region in two.regions]
+
+    two.write("east", put("/extracted_context/a", 1))
+    assert unmerged() == [0, 0], "nobody else has a head"
+    two.heal()
+    two.write("west", put("/extracted_context/b", 1))
+    two.write("east", put("/extracted_context/c", 1))
+    assert unmerged() == [0, 1], "the east has not heard of the west yet, and the west saw what the east wrote first"
+    two.heal()
+    assert unmerged() == [2, 2]
+    two.write("east", put("/extracted_context/d", 1))
+    two.heal()
+    assert unmerged() == [1, 1], "the west does not know d"
+    two.write("west", put("/extracted_context/e", 1))
+    two.heal()
+    two.write("east", put("/extracted_context/a", 2))
+    two.heal()
+    two.write("west", put("/extracted_context/a", 3))
+    assert unmerged()[1] == 1, "only its own write is new"
+
+
 def test_what_one_region_writes_the_other_reads(two: World) -> None:
     two.write("east", put("/extracted_context/a", 1))
     two.heal()
