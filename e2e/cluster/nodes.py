@@ -31,6 +31,17 @@ async def cut_off(names: list[str]) -> AsyncIterator[None]:
             await run("docker", "network", "connect", "--ip", address, NETWORK, name, check=False)
 
 
+@asynccontextmanager
+async def paused(names: list[str]) -> AsyncIterator[None]:
+    """Every process on these nodes stops where it is, and goes on from there."""
+    try:
+        await run("docker", "pause", *names)
+        yield
+    finally:
+        for name in names:
+            await run("docker", "unpause", name, check=False)
+
+
 async def all_ready(timeout_s: float = 120) -> None:
     async def look() -> bool:
         for node in (await kubectl_json("get", "nodes"))["items"]:

@@ -5,9 +5,7 @@ plane. Neither is cut. A region that is cut takes its DynamoDB endpoint, its buc
 """
 
 import json
-import os
 import secrets
-import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
@@ -18,7 +16,7 @@ import pytest
 import yaml
 
 from agentmemory_operator.drill.budgets import budgets
-from agentmemory_operator.drill.cluster import Agents, Kubectl, Place
+from agentmemory_operator.drill.cluster import Agents, Place
 from agentmemory_operator.drill.conversation import RULES, Conversation
 from agentmemory_operator.drill.course import Course, Times
 from agentmemory_operator.drill.evaluate import Report, evaluate
@@ -27,15 +25,13 @@ from agentmemory_operator.drill.writer import Writer
 from agentmemory_sidecar.resource import parse
 from e2e.cluster.agents import CLAUDE, IMAGE, apply, ready, rolled_out
 from e2e.cluster.aws import stand_in
-from e2e.cluster.nodes import all_ready, cut_off, nodes
-from e2e.cluster.shell import CONTROL_PLANE, kubectl, kubectl_json, run
+from e2e.cluster.drill import ASK, KUBECTL, REPORTS, command, contexts, refusals
+from e2e.cluster.nodes import all_ready, cut_off, nodes, paused
+from e2e.cluster.shell import kubectl, kubectl_json
 
 EXAMPLE = Path("examples/two-regions.yaml")
-REPORTS = Path("build/e2e")
 NAME = "regions"
 EAST, WEST = REGIONS = ("us-east-1", "us-west-2")
-KUBECTL = Kubectl(("docker", "exec", "-i", CONTROL_PLANE, "kubectl"))
-ASK = "Call the tool. [[tool:agentmemory_drill {call}]]"
 PAUSE_S = 0.3
 RTO_S = 15
 """What is promised for agents that live in the other region already, whatever the resource's own budget is."""
@@ -99,14 +95,6 @@ async def drill() -> AsyncIterator[Drill]:
     await kubectl("delete", "namespace", namespace, "--wait=false")
 
 
-async def refusals() -> int:
-    """How many requests the strict Claude has refused so far."""
-    script = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8080/__claude/counters').read().decode())"
-    said = await kubectl("-n", "standins", "exec", "deploy/claude", "--", "python", "-c", script)
-    found = yaml.safe_load(said.out)
-    return int(found.get("refused", 0))
-
-
 @asynccontextmanager
 async def region_cut() -> AsyncIterator[None]:
     """The east is gone: its replication first, so that it takes turns with it, then its endpoints and its nodes."""
@@ -114,6 +102,20 @@ async def region_cut() -> AsyncIterator[None]:
         await stand_in("isolate", region=EAST)
         await stand_in("reach", region=EAST, mode="hang")
         async with cut_off(await nodes(EAST)):
+            yield
+    finally:
+        await stand_in("reach", region=EAST, mode="ok")
+        await stand_in("heal")
+
+
+@asynccontextmanager
+async def region_paused() -> AsyncIterator[None]:
+    """The east stands still: its replication, its endpoints, and every process on its nodes, which then go on as if nothing
+    had been."""
+    try:
+        await stand_in("isolate", region=EAST)
+        await stand_in("reach", region=EAST, mode="hang")
+        async with paused(await nodes(EAST)):
             yield
     finally:
         await stand_in("reach", region=EAST, mode="ok")
@@ -148,6 +150,20 @@ async def test_a_region_is_cut_off_and_comes_back(drill: Drill) -> None:
 
 
 @pytest.mark.all
+async def test_a_region_is_paused_and_goes_on(drill: Drill) -> None:
+    session = f"s-{secrets.token_hex(4)}"
+    homes = {"a": (f"{session}-a", EAST, WEST), "b": (f"{session}-b", EAST, WEST), "c": (f"{session}-c", WEST, EAST)}
+    try:
+        async with AsyncExitStack() as stack:
+            times = Times(hold_s=20, turns=5, wait_s=90)
+            report = await drill.run(stack, "pause", EAST, homes, fault=region_paused, times=times)
+    finally:
+        await all_ready()
+    assert report.passed, as_markdown(report)
+    assert report.lost, "nobody noticed the pause"
+
+
+@pytest.mark.all
 async def test_only_the_link_between_the_regions_is_cut_with_writers_on_both_sides(drill: Drill) -> None:
     session = f"s-{secrets.token_hex(4)}"
     homes = {"a": (session, EAST), "b": (session, WEST), "c": (f"{session}-own", EAST)}
@@ -159,18 +175,24 @@ async def test_only_the_link_between_the_regions_is_cut_with_writers_on_both_sid
 
 
 @pytest.mark.all
-@pytest.mark.parametrize("kind", ["pod", "region"])
-async def test_the_command_drills_its_own_agents_and_takes_them_away(drill: Drill, kind: str, tmp_path: Path) -> None:
-    program = tmp_path / "kubectl"
-    program.write_text(f'#!/bin/sh\nexec {" ".join(KUBECTL.prefix)} "$@"\n')
-    program.chmod(0o755)
-    output = await run(
-        "env", f"PATH={tmp_path}:{os.environ['PATH']}", str(Path(sys.executable).with_name("agentmemory")),
-        "drill", kind, "-n", drill.namespace, "-f", f"agentmemory/{NAME}", "--region", EAST, "--upstream", CLAUDE,
-        "--ask", ASK, "--hold", "5", "--turns", "3", "-o", "json", "--report", str(REPORTS / f"command-{kind}.json"),
-        check=False, timeout_s=400,
-    )  # fmt: skip
-    assert output.code == 0, output.out[-6000:] + output.err[-2000:]
-    assert json.loads(output.out)["passed"]
+@pytest.mark.parametrize("kind", ["pod", "region", "pause", "clock"])
+async def test_the_command_drills_its_own_agents_and_takes_them_away(drill: Drill, kind: str) -> None:
+    refused = await refusals()
+    report = await command(kind, drill.namespace, NAME, "--region", EAST)
+    assert report["passed"], report
+    assert await refusals() == refused
     left = await kubectl_json("-n", drill.namespace, "get", "deployments", "-l", "agentmemory.io/drill")
     assert {item["metadata"]["name"] for item in left["items"]} == {f"agent-{region}" for region in REGIONS}
+
+
+@pytest.mark.all
+async def test_the_command_drains_a_node_with_a_context_for_each_region(drill: Drill) -> None:
+    found = await nodes(EAST)
+    assert len(found) == 2, f"this drill needs two nodes in {EAST}, as e2e/kind-all.yaml makes them: there are {found}"
+    async with contexts(*REGIONS):
+        given = [part for region in REGIONS for part in ("--context", f"{region}={region}")]
+        report = await command(
+            "drain", drill.namespace, NAME, "--region", EAST, "--node", found[0], "--allow-privileged", *given
+        )
+    await all_ready()
+    assert report["passed"], report

@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
-from agentmemory_operator.drill.conduct import ASK, CannotDrill, Wanted, conduct
+from agentmemory_operator.drill.conduct import ASK, Wanted, conduct
 from agentmemory_operator.drill.course import DrillFailed, Times
 from agentmemory_operator.drill.evaluate import Report
 from agentmemory_operator.drill.render import as_json, as_markdown
+from agentmemory_operator.drill.stage import CannotDrill
 from agentmemory_sidecar.resource import ResourceError
 
 IMPOSSIBLE = {
@@ -21,7 +22,7 @@ IMPOSSIBLE = {
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(["pod", "drain", "region", "link"]))
+@click.argument("kind", type=click.Choice(["pod", "drain", "pause", "region", "cold", "clock", "link"]))
 @click.option(
     "-f", "--for", "memory", required=True, metavar="NAME", help="The AgentMemory, as NAME or agentmemory/NAME."
 )
@@ -31,7 +32,22 @@ IMPOSSIBLE = {
 )
 @click.option("--region", default="", help="The region that is hit; default the resource's first.")
 @click.option("--node", default="", help="With drain: the node.")
-@click.option("--allow-privileged", is_flag=True, help="Allow what concerns more than the drill's own pods: drain.")
+@click.option(
+    "--also",
+    multiple=True,
+    metavar="SELECTOR",
+    help="With cold: labels of more pods that are stores, as app=postgres.",
+)
+@click.option(
+    "--skew",
+    "skew_s",
+    type=click.FloatRange(min=1),
+    metavar="SECONDS",
+    help="With clock: how far clocks are off; default twice session.lock.ttl, at most 240.",
+)
+@click.option(
+    "--allow-privileged", is_flag=True, help="Allow what concerns more than the drill's own pods: drain, cold."
+)
 @click.option("--hold", "hold_s", default=20.0, show_default=True, help="How long the fault lasts, at least (s).")
 @click.option("--turns", default=5, show_default=True, help="Turns of each writer before, during and after it.")
 @click.option("--api-key-from", default="", metavar="SECRET/KEY", help="The Anthropic API key of the drill's agents.")
@@ -47,6 +63,8 @@ def drill(
     namespace: str,
     contexts: tuple[str, ...],
     node: str,
+    also: tuple[str, ...],
+    skew_s: float | None,
     allow_privileged: bool,
     hold_s: float,
     turns: int,
@@ -55,18 +73,23 @@ def drill(
     file: Path | None,
     **more: Any,
 ) -> int:
-    """Run a drill on a cluster of your own: KIND is pod, drain, region or link. Every turn is paid for."""
+    """Run a drill on a cluster of your own; KIND says what is broken. Every turn is paid for."""
     if kind in IMPOSSIBLE:
         raise click.UsageError(f"{kind}: {IMPOSSIBLE[kind]}")
     if kind == "drain" and not allow_privileged:
         raise click.UsageError("drain takes everybody's pods from a node: allow it with --allow-privileged")
     if (kind == "drain") != bool(node):
         raise click.UsageError("--node goes with drain" if node else "drain needs --node: which one?")
+    if also and kind != "cold":
+        raise click.UsageError("--also goes with cold")
+    if skew_s is not None and kind != "clock":
+        raise click.UsageError("--skew goes with clock")
     secret, _, key = api_key_from.partition("/")
     if api_key_from and not (secret and key):
         raise click.UsageError("--api-key-from is SECRET/KEY: a Secret of the namespace and one of its keys")
     wanted = Wanted(
         kind, memory.removeprefix("agentmemory/"), namespace, named(contexts), node=node,
+        also=also, skew_s=skew_s, privileged=allow_privileged,
         key_from=(secret, key) if key else None, times=Times(hold_s=hold_s, turns=turns), **more,
     )  # fmt: skip
     try:

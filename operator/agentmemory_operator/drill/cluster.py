@@ -2,19 +2,23 @@
 
 import asyncio
 import contextlib
+import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from agentmemory_operator.drill.course import LookFailed
 from agentmemory_operator.drill.ledger import View
-from agentmemory_operator.drill.line import SCRIPT, Line, Lost
+from agentmemory_operator.drill.line import SCRIPT, SKEW, Line, Lost
 from agentmemory_operator.drill.view import SHOW, view
+from agentmemory_operator.names import INJECT
 from agentmemory_operator.plan.security import of_container
 
 LABEL = "agentmemory.io/drill"
 AGENT, SIDECAR = "agent", "agentmemory"
+USER = 65532
+"""The agents' user: the sidecar's, unless the installation says otherwise."""
 
 
 class KubectlFailed(Exception):
@@ -52,6 +56,14 @@ class Kubectl:
         return json.loads(await self.run(*arguments, "-o", "json", stdin=stdin, timeout_s=timeout_s))
 
 
+def is_ready(pod: Mapping[str, Any]) -> bool:
+    """Whether a pod (raw) serves, and is to go on doing so."""
+    rows = pod["status"].get("conditions") or ()
+    return not pod["metadata"].get("deletionTimestamp") and any(
+        row["type"] == "Ready" and row["status"] == "True" for row in rows
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """A region's agents: pods of one Deployment, behind one kubectl."""
@@ -61,20 +73,34 @@ class Place:
     namespace: str
     name: str
     """The Deployment's, and the value of its pods' label ``LABEL``."""
+    node: str = ""
+    """The node whose pods are spoken through first."""
 
     async def pods(self) -> list[str]:
-        """Those that are ready, the newest last. Raises KubectlFailed."""
+        """Those that are ready: of the node first, the newest last. Raises KubectlFailed."""
         found = await self.kubectl.json("-n", self.namespace, "get", "pods", "-l", f"{LABEL}={self.name}", timeout_s=10)
-        ready = [
-            pod
-            for pod in found["items"]
-            if not pod["metadata"].get("deletionTimestamp")
-            and any(row["type"] == "Ready" and row["status"] == "True" for row in pod["status"].get("conditions") or ())
-        ]
-        return [pod["metadata"]["name"] for pod in sorted(ready, key=lambda pod: pod["metadata"]["creationTimestamp"])]
+        ready = [pod for pod in found["items"] if is_ready(pod)]
+        ready.sort(key=lambda pod: (pod["spec"].get("nodeName") != self.node, pod["metadata"]["creationTimestamp"]))
+        return [pod["metadata"]["name"] for pod in ready]
 
     def line(self) -> Line:
+        """To whichever pod is ready then."""
         return Line(self._command)
+
+    def script(self, pod: str, script: str, *arguments: str) -> Line:
+        """To a script of its own in a pod's agent."""
+
+        async def command() -> Sequence[str]:
+            return self._run(pod, script, *arguments)
+
+        return Line(command)
+
+    async def clock_s(self, probe_port: int) -> float:
+        """How far the sidecar's clock is before the agent's, in whole seconds or so. Raises KubectlFailed."""
+        for pod in (await self.pods())[:1]:
+            command = ("-n", self.namespace, "exec", pod, "-c", AGENT, "--", "python", "-c", _CLOCK, str(probe_port))
+            return float(await self.kubectl.run(*command, timeout_s=15))
+        raise KubectlFailed("no pod is ready")
 
     async def look(self, session: str) -> View:
         """Raises LookFailed."""
@@ -93,7 +119,10 @@ class Place:
             raise Lost(str(error)) from None
         if not pods:
             raise Lost("no pod is ready")
-        run = ("exec", "-i", pods[0], "-c", AGENT, "--", "python", "-u", "-c", SCRIPT)
+        return self._run(pods[0], SCRIPT)
+
+    def _run(self, pod: str, *script: str) -> Sequence[str]:
+        run = ("exec", "-i", pod, "-c", AGENT, "--", "python", "-u", "-c", *script)
         return (*self.kubectl.prefix, "-n", self.namespace, *run)
 
 
@@ -107,11 +136,13 @@ class Agents:
     image: str
     replicas: int
     node_region: str = ""
-    """The region's label on its nodes, where one cluster has several regions."""
+    """The region's label on its nodes, where they have one."""
     upstream: str = ""
     """Claude's base URL, if it is not the resource's."""
     key_from: tuple[str, str] | None = None
     """Secret and key of the Anthropic API key."""
+    one_process_space: bool = False
+    """Whether a process of the agent's may see, and stop, the sidecar's."""
 
     def manifest(self) -> dict[str, Any]:
         labels = {LABEL: self.name}
@@ -134,25 +165,41 @@ class Agents:
         }
         if self.node_region:
             pod["nodeSelector"] = {"topology.kubernetes.io/region": self.node_region}
-        meta = {
-            "labels": {**labels, "agentmemory.io/inject": "true"},
-            "annotations": {"agentmemory.io/memory": self.memory},
-        }
+        if self.one_process_space:
+            pod["shareProcessNamespace"] = True
+        meta = {"labels": {**labels, INJECT: "true"}, "annotations": {"agentmemory.io/memory": self.memory}}
+        return self._deployment({"metadata": meta, "spec": pod})
+
+    def skewed(self, made: Mapping[str, Any], by_s: float) -> dict[str, Any]:
+        """The same with a sidecar whose clock is off. ``made`` is such a pod as the webhook gives its sidecar: it gets no
+        other one."""
+        spec = copy.deepcopy(made["spec"])
+        for container in spec["initContainers"]:
+            if container["name"] == SIDECAR:
+                container["command"] = ["python", "-c", SKEW, str(by_s), *container["command"][1:]]
+        meta = made["metadata"]
+        labels = {**meta["labels"], LABEL: self.name, INJECT: "false"}
+        return self._deployment({"metadata": {"labels": labels, "annotations": meta["annotations"]}, "spec": spec})
+
+    def _deployment(self, template: Mapping[str, Any]) -> dict[str, Any]:
+        labels = {LABEL: self.name}
         return {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
             "metadata": {"name": self.name, "namespace": self.namespace, "labels": labels},
-            "spec": {
-                "replicas": self.replicas,
-                "selector": {"matchLabels": labels},
-                "template": {"metadata": meta, "spec": pod},
-            },
+            "spec": {"replicas": self.replicas, "selector": {"matchLabels": labels}, "template": template},
         }
 
+
+_CLOCK = """
+import email.utils, sys, time, urllib.request
+answer = urllib.request.urlopen(f"http://127.0.0.1:{sys.argv[1]}/livez", timeout=5)
+print(email.utils.parsedate_to_datetime(answer.headers["date"]).timestamp() - time.time())
+"""
 
 _RESTRICTED: dict[str, Any] = {
     **of_container(),
     "runAsNonRoot": True,
-    "runAsUser": 65532,
+    "runAsUser": USER,
     "seccompProfile": {"type": "RuntimeDefault"},
 }

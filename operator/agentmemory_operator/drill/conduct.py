@@ -1,32 +1,33 @@
 """``agentmemory drill``: its agents are made, its course is run, and everything that it made is taken away again."""
 
-import json
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import yaml
 
 from agentmemory_operator.drill import faults
-from agentmemory_operator.drill.budgets import budgets
-from agentmemory_operator.drill.cluster import SIDECAR, Agents, Kubectl, KubectlFailed, Place
+from agentmemory_operator.drill.budgets import Budgets, budgets, skew_s
+from agentmemory_operator.drill.cluster import Agents, Kubectl, KubectlFailed, Place
 from agentmemory_operator.drill.conversation import RULES, Conversation, prepared
 from agentmemory_operator.drill.course import Course, DrillFailed, Times
 from agentmemory_operator.drill.evaluate import Report, evaluate
-from agentmemory_operator.drill.ledger import View
-from agentmemory_operator.drill.line import Lost
+from agentmemory_operator.drill.ledger import AWAY, View
+from agentmemory_operator.drill.line import Lost, Rotation
+from agentmemory_operator.drill.stage import CannotDrill, injected, is_cache, node_region, probe_port, started, stores
 from agentmemory_operator.drill.writer import Writer
 from agentmemory_sidecar.resource import AgentMemory, parse
+from agentmemory_sidecar.resource.ephemeral import HotUnavailable
 
 ASK = "Call the tool agentmemory_drill once, with exactly this input: {call}"
 REPLICAS = 2
 """Agents in each region, so that one can be killed."""
-
-
-class CannotDrill(Exception):
-    """Nothing was done. The text says why, and what to do."""
+OPENING_S = 60.0
+"""How long the way to an agent may take before anything is measured."""
+PAUSE_S = 0.5
+"""From a writer's turn to its next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Wanted:
     """What was asked for."""
 
     kind: str
-    """``pod``, ``region`` or ``drain``."""
+    """``pod``, ``drain``, ``pause``, ``region``, ``cold`` or ``clock``."""
     memory: str
     namespace: str
     contexts: Mapping[str, str]
@@ -42,6 +43,12 @@ class Wanted:
     region: str = ""
     """The one to be hit; empty for the resource's first."""
     node: str = ""
+    also: tuple[str, ...] = ()
+    """With ``cold``: label selectors of the namespace's pods that are stores, too."""
+    skew_s: float | None = None
+    """With ``clock``: how far clocks are off; None for what the resource makes of it."""
+    privileged: bool = False
+    """Whether pods that are not the drill's own may be hit."""
     upstream: str = ""
     key_from: tuple[str, str] | None = None
     model: str = "claude-haiku-4-5"
@@ -50,62 +57,144 @@ class Wanted:
     times: Times = field(default_factory=Times)
 
 
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """Where a drill is played."""
+
+    wanted: Wanted
+    run: str
+    resource: AgentMemory
+    region: str
+    """The one that is hit."""
+    places: Mapping[str, Place]
+    """By region, in the resource's order."""
+    agents: Mapping[str, Agents]
+    pods: Mapping[str, Mapping[str, Any]]
+    """One of these agents' pods, as the webhook makes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Hit:
+    """A kind's own things."""
+
+    fault: faults.Fault
+    budgets: Budgets
+    detail: str = ""
+    more: tuple[tuple[Place, dict[str, Any]], ...] = ()
+    """Deployments beside the agents that every drill has."""
+
+
 async def conduct(wanted: Wanted, say: Callable[[str], None]) -> Report:
     """Raises CannotDrill before anything is made, ResourceError for a resource that is none, DrillFailed where the course
     could not be run."""
-    regions, resource, kubectls = await _resource(wanted)
-    region = wanted.region or regions[0]
-    if region not in regions:
-        raise CannotDrill(f"{region} is no region of {wanted.memory}: it has {', '.join(regions)}")
-    if wanted.kind == "region" and len(regions) < 2:
-        raise CannotDrill(f"{wanted.memory} has the one region {region}: there is no other where a session could go on")
-    run = f"drill-{secrets.token_hex(3)}"
-    places = {each: Place(each, kubectls[each], wanted.namespace, f"{run}-{each}") for each in regions}
-    shared = len(regions) > 1 and len({kubectl.prefix for kubectl in kubectls.values()}) == 1
-    agents = {
-        each: Agents(
-            f"{run}-{each}", wanted.namespace, wanted.memory, wanted.image, REPLICAS, each if shared else "",
-            wanted.upstream, wanted.key_from,
-        )
-        for each in regions
-    }  # fmt: skip
-    agents = {each: replace(those, image=await _image(places[each], those)) for each, those in agents.items()}
+    stage = await _stage(wanted)
+    region, regions = stage.region, tuple(stage.places)
+    order = [region, *(each for each in regions if each != region)] if wanted.kind in AWAY else [region]
+    ways = [{each: Rotation(stage.places[each].line()) for each in order} for _ in (1, 2)]
+    hit = await _hit(stage, [lines[region] for lines in ways])
     async with AsyncExitStack() as stack:
-        say(f"starting agents in {', '.join(regions)}: {run}")
-        await stack.enter_async_context(_started(places, agents))
-        limits = budgets(resource)
-        order = [region, *(each for each in regions if each != region)] if wanted.kind == "region" else [region]
+        say(f"starting agents in {', '.join(regions)}: {stage.run}")
+        made = [(place, stage.agents[each].manifest()) for each, place in stage.places.items()]
+        await stack.enter_async_context(started([*made, *hit.more]))
         writers = []
-        for number in (1, 2):
-            lines = {each: places[each].line() for each in order}
-            for each, line in lines.items():
-                stack.push_async_callback(line.close)
+        for number, lines in enumerate(ways, 1):
+            for each, way in lines.items():
+                stack.push_async_callback(way.close)
                 try:
-                    await line.open()
+                    await way.open(OPENING_S)
                 except Lost as error:
                     raise DrillFailed(f"{each}: {error}") from None
             talk = Conversation(wanted.model, wanted.ask)
-            writers.append(
-                Writer(f"w{number}", f"{run}-{number}", order, lines, talk, patience_s=limits.patience_s, pause_s=0.5)
-            )
+            session, patience_s = f"{stage.run}-{number}", hit.budgets.patience_s
+            writers.append(Writer(f"w{number}", session, order, lines, talk, patience_s=patience_s, pause_s=PAUSE_S))
 
         async def look(at: str, session: str) -> View:
-            return await places[at].look(session)
+            return await stage.places[at].look(session)
 
-        say(f"writing; then the {wanted.kind} of {region} is hit")
-        course = Course(
-            wanted.kind, region, tuple(regions), writers, look, _fault(wanted, places[region]), wanted.times
-        )
-        return evaluate(await course.run(), limits)
-
-
-def _fault(wanted: Wanted, place: Place) -> faults.Fault:
-    if wanted.kind == "pod":
-        return faults.pod(place)
-    return faults.region(place, REPLICAS) if wanted.kind == "region" else faults.drain(place, wanted.node)
+        say(f"writing; then {region} is hit: {wanted.kind}")
+        # What may take its time by its budget is waited for.
+        wait_s = max(wanted.times.wait_s, 2 * hit.budgets.outage_s(wanted.kind, 0.0))
+        times = replace(wanted.times, wait_s=wait_s)
+        course = Course(wanted.kind, region, regions, writers, look, hit.fault, times, detail=hit.detail)
+        return evaluate(await course.run(), hit.budgets)
 
 
-async def _resource(wanted: Wanted) -> tuple[list[str], AgentMemory, dict[str, Kubectl]]:
+async def _stage(wanted: Wanted) -> _Stage:
+    resource, kubectls = await _resource(wanted)
+    regions = list(kubectls)
+    region = wanted.region or regions[0]
+    if region not in regions:
+        raise CannotDrill(f"{region} is no region of {wanted.memory}: it has {', '.join(regions)}")
+    if wanted.kind in AWAY and len(regions) < 2:
+        raise CannotDrill(f"{wanted.memory} has the one region {region}: there is no other where a session could go on")
+    run = f"drill-{secrets.token_hex(3)}"
+    shared = len({each.prefix for each in kubectls.values()}) < len(regions)
+    places, agents, pods = {}, {}, {}
+    for each in regions:
+        hit = each == region
+        places[each] = Place(each, kubectls[each], wanted.namespace, f"{run}-{each}", wanted.node if hit else "")
+        where = await node_region(kubectls[each], each, shared=shared)
+        asked = Agents(
+            f"{run}-{each}", wanted.namespace, wanted.memory, wanted.image, REPLICAS, where,
+            wanted.upstream, wanted.key_from, one_process_space=hit and wanted.kind == "pause",
+        )  # fmt: skip
+        pods[each] = await injected(places[each], asked)
+        agents[each] = replace(asked, image=pods[each]["spec"]["containers"][0]["image"])
+    return _Stage(wanted, run, resource, region, places, agents, pods)
+
+
+async def _hit(stage: _Stage, ways: Sequence[Rotation]) -> _Hit:
+    """What is done, and what it may cost. Raises CannotDrill."""
+    wanted, place, limits = stage.wanted, stage.places[stage.region], budgets(stage.resource)
+    match wanted.kind:
+        case "pod":
+            return _Hit(faults.pod(place), limits)
+        case "drain":
+            return _Hit(faults.drain(place, wanted.node), limits, f"The node is {wanted.node}.")
+        case "pause":
+            # The others' patience is one wait for turns, and the hold.
+            return _Hit(faults.pause(place, 2 * (wanted.times.hold_s + wanted.times.wait_s)), limits)
+        case "region":
+            return _Hit(faults.region(place, REPLICAS), limits)
+        case "cold":
+            return await _cold(stage)
+        case "clock":
+            return _clock(stage, ways, limits)
+    raise CannotDrill(f"{wanted.kind}: no such drill")
+
+
+async def _cold(stage: _Stage) -> _Hit:
+    wanted = stage.wanted
+    found = await stores(stage.places.values(), wanted.memory, wanted.also)
+    pods = [pod for some in found.values() for pod in some]
+    if pods and not wanted.privileged:
+        told = ", ".join(sorted(pod["metadata"]["name"] for pod in pods))
+        raise CannotDrill(f"cold ends pods that others may use, too: {told}: allow it with --allow-privileged")
+    awaited = stage.resource.spec.ephemeral.on_unavailable is HotUnavailable.REFUSE
+    first = tuple(pod for pod in pods if awaited or not is_cache(pod))
+    limits = budgets(stage.resource, starting=[first, tuple(stage.pods.values())])
+    fault = faults.cold(list(stage.places.values()), found)
+    return _Hit(fault, limits, f"All agents of the drill and {len(pods)} pods of stores were ended at once.")
+
+
+def _clock(stage: _Stage, ways: Sequence[Rotation], limits: Budgets) -> _Hit:
+    """Two more agents, of which one's sidecar is ahead and the other's behind."""
+    wanted, place, agents = stage.wanted, stage.places[stage.region], stage.agents[stage.region]
+    by_s = skew_s(stage.resource) if wanted.skew_s is None else wanted.skew_s
+    more, off = [], {}
+    for word, skew in (("ahead", by_s), ("behind", -by_s)):
+        its = replace(place, name=f"{place.name}-{word}")
+        more.append((its, replace(agents, name=its.name, replicas=1).skewed(stage.pods[stage.region], skew)))
+        off[its] = skew
+    fault = faults.clock(off, ways, probe_port(stage.pods[stage.region]))
+    return _Hit(
+        fault, limits, f"Requests went by turns through sidecars {by_s:g} s ahead, right, and {by_s:g} s behind.",
+        tuple(more),
+    )  # fmt: skip
+
+
+async def _resource(wanted: Wanted) -> tuple[AgentMemory, dict[str, Kubectl]]:
+    """And each region's kubectl, in the resource's order."""
     first = next(iter(wanted.contexts.values()), "")
     try:
         found = await kubectl(first).json("-n", wanted.namespace, "get", "agentmemory", wanted.memory)
@@ -124,60 +213,9 @@ async def _resource(wanted: Wanted) -> tuple[list[str], AgentMemory, dict[str, K
         raise CannotDrill(f"{', '.join(sorted(unknown))}: no region of {wanted.memory}, which has {', '.join(regions)}")
     if missing := [] if "" in wanted.contexts else [each for each in regions if each not in wanted.contexts]:
         raise CannotDrill(f"no context for {', '.join(missing)}: give --context REGION=CONTEXT for each region")
-    return regions, resource, {each: kubectl(wanted.contexts.get(each, first)) for each in regions}
+    return resource, {each: kubectl(wanted.contexts.get(each, wanted.contexts.get("", ""))) for each in regions}
 
 
 def kubectl(context: str) -> Kubectl:
     """That of a context; of the current one where it is empty."""
     return Kubectl(("kubectl", *(("--context", context) if context else ())))
-
-
-async def _image(place: Place, agents: Agents) -> str:
-    """Python is in the sidecar's image; which one that is, the webhook says when it is asked for a pod."""
-    template: dict[str, Any] = replace(agents, image=agents.image or "none").manifest()["spec"]["template"]
-    meta = {**template["metadata"], "name": agents.name, "namespace": agents.namespace}
-    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": template["spec"]}
-    try:
-        made = await place.kubectl.json("create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod))
-    except KubectlFailed as error:
-        raise CannotDrill(f"{place.region}: {error}") from None
-    images = [each["image"] for each in made["spec"].get("initContainers", ()) if each["name"] == SIDECAR]
-    if not images:
-        raise CannotDrill(f"{place.region}: pods get no sidecar here: is the operator's webhook installed and running?")
-    return agents.image or str(images[0])
-
-
-@asynccontextmanager
-async def _started(places: Mapping[str, Place], agents: Mapping[str, Agents]) -> AsyncIterator[None]:
-    try:
-        for each, place in places.items():
-            await _tried(place, "apply", "-f", "-", stdin=json.dumps(agents[each].manifest()))
-        for place in places.values():
-            status = ("rollout", "status", f"deployment/{place.name}", "--timeout=300s")
-            await _tried(place, "-n", place.namespace, *status, timeout_s=310)
-        yield
-    finally:
-        left = []
-        for place in places.values():
-            try:
-                await _tried(
-                    place,
-                    "-n",
-                    place.namespace,
-                    "delete",
-                    "deployment",
-                    place.name,
-                    "--ignore-not-found",
-                    "--wait=false",
-                )
-            except DrillFailed as error:
-                left.append(f"{error}: delete Deployment {place.namespace}/{place.name} there")
-        if left:
-            raise DrillFailed("; ".join(left))
-
-
-async def _tried(place: Place, *arguments: str, stdin: str = "", timeout_s: float = 60.0) -> None:
-    try:
-        await place.kubectl.run(*arguments, stdin=stdin, timeout_s=timeout_s)
-    except KubectlFailed as error:
-        raise DrillFailed(f"{place.region}: {error}") from None

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
-from agentmemory_operator.drill.ledger import Fault, Run, View
+from agentmemory_operator.drill.ledger import AWAY, Fault, Run, View
 from agentmemory_operator.drill.writer import Writer
 
 Look = Callable[[str, str], Awaitable[View]]
@@ -52,6 +52,8 @@ class Course:
     times: Times = Times()
     marking: bool = False
     """Under the fault each writer sets the state's one mark."""
+    detail: str = ""
+    """What else is to be known of the fault."""
 
     async def run(self) -> Run:
         """Raises DrillFailed where it could not be carried out. Waits in vain after the fault end by themselves: the report
@@ -97,7 +99,7 @@ class Course:
         for writer in self.writers:
             await self._shows(homes[writer.name], writer.session)
         await self._turns(time.monotonic(), homes)
-        return Fault(self.kind, self.region, began, healed), shown
+        return Fault(self.kind, self.region, began, healed, self.detail), shown
 
     async def _shows(self, region: str, session: str) -> None:
         """Wait until a region that was away answers again: who sends sessions back there looks first, too."""
@@ -111,7 +113,7 @@ class Course:
 
     def _others(self) -> list[str]:
         """Where the sessions of a lost region go on."""
-        return [region for region in self.regions if self.kind == "region" and region != self.region][:1]
+        return [region for region in self.regions if self.kind in AWAY and region != self.region][:1]
 
     async def _turns(self, since: float, homes: dict[str, str] | None = None) -> bool:
         """Wait for turns of each writer that began since then, at its home if that is asked. False where it was in vain."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from agentmemory_operator.drill.budgets import Budgets
-from agentmemory_operator.drill.ledger import Attempt, Fault, Outcome, Run, View
+from agentmemory_operator.drill.ledger import AWAY, Attempt, Fault, Outcome, Run, View
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,8 @@ class Report:
     acknowledged: int
     refused: dict[str, int]
     """By error code."""
-    lost: int
-    """Attempts without an answer."""
+    lost: dict[str, int]
+    """Attempts without an answer, by what was noticed instead."""
     replayed: int
     unseen: tuple[str, ...]
     """Acknowledged where the fault struck, before it did, and not known at once in the region that took over."""
@@ -95,12 +95,15 @@ def evaluate(run: Run, budgets: Budgets) -> Report:
     )  # fmt: skip
     return Report(
         run.fault, run.regions, lines, len(acknowledged),
-        dict(Counter(each.said or "refused" for each in run.attempts if each.outcome is Outcome.REFUSED)),
-        sum(each.outcome is Outcome.LOST for each in run.attempts), sum(each.replayed for each in run.attempts),
+        _said(run, Outcome.REFUSED), _said(run, Outcome.LOST), sum(each.replayed for each in run.attempts),
         tuple(each.note for each in unseen),
         max([0.0, *(run.fault.began_s - each.ended_s for each in unseen)]),
         missing, unshown, twice, _unacknowledged(run), lost_marks, _conflicting(run), same, budget, checks,
     )  # fmt: skip
+
+
+def _said(run: Run, outcome: Outcome) -> dict[str, int]:
+    return dict(Counter(each.said or outcome.value for each in run.attempts if each.outcome is outcome))
 
 
 def _line(run: Run, writer: str) -> Line:
@@ -117,8 +120,8 @@ def _line(run: Run, writer: str) -> Line:
 
 
 def _elsewhere(fault: Fault, attempt: Attempt) -> bool:
-    """Only the loss of a region takes all of it away: of a pod or a node, the region's others go on."""
-    return fault.kind != "region" or attempt.region != fault.region
+    """Of a pod or a node, the region's others go on, and what starts again is back where it was."""
+    return fault.kind not in AWAY or attempt.region != fault.region
 
 
 def _longest_step(run: Run) -> float:

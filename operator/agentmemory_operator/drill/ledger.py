@@ -38,6 +38,10 @@ class Attempt:
     """What it set the state's one mark to; empty for none."""
 
 
+AWAY = ("region", "pause")
+"""Kinds of a fault that take all of a region away, so that its sessions go on in another."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """What was done. ``region`` is the one that was hit, empty for the link between regions."""
@@ -48,6 +52,8 @@ class Fault:
     """When it was ordered: it took effect a little later."""
     healed_s: float
     """When everything was undone."""
+    detail: str = ""
+    """What else is to be known of it."""
 
 
 @dataclass(frozen=True, slots=True)

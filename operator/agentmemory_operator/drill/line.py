@@ -9,7 +9,8 @@ from typing import Any
 
 from agentmemory_operator.drill.conversation import Answer
 
-SCRIPT = Path(__file__).with_name("agent.py").read_text()
+SCRIPT, FREEZE, SKEW = (Path(__file__).with_name(name).read_text() for name in ("agent.py", "freeze.py", "skew.py"))
+"""What is handed to a pod's Python: the drill's hands, what stops and continues its processes, a clock that is off."""
 _LINE_BYTES = 1 << 25
 
 Command = Callable[[], Awaitable[Sequence[str]]]
@@ -36,6 +37,8 @@ class Line:
         self._command = command
         self._opening_s = opening_s
         self._process: asyncio.subprocess.Process | None = None
+        self.first: dict[str, Any] = {}
+        """What the script said when it began."""
 
     async def ask(self, path: str, body: dict[str, Any], timeout_s: float) -> Answer:
         """Raises Lost."""
@@ -58,18 +61,18 @@ class Line:
             raise Lost(found["lost"], unheard=True)
         return Answer(found["status"], found["headers"], found["body"])
 
-    async def open(self) -> asyncio.subprocess.Process:
-        """Raises Lost."""
+    async def open(self, wait_s: float = 0.0) -> asyncio.subprocess.Process:
+        """``wait_s``: for how long, where that is longer than while somebody waits for an answer. Raises Lost."""
         if self._process is not None:
             return self._process
         try:
-            async with asyncio.timeout(self._opening_s):
+            async with asyncio.timeout(max(wait_s, self._opening_s)):
                 command = await self._command()
                 self._process = await asyncio.create_subprocess_exec(
                     *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
                     stderr=asyncio.subprocess.DEVNULL, limit=_LINE_BYTES, start_new_session=True,
                 )  # fmt: skip
-                await self._read(self._process)
+                self.first = await self._read(self._process)
         except TimeoutError:
             await self.close()
             raise Lost("no pod answers") from None
@@ -77,6 +80,20 @@ class Line:
             await self.close()
             raise
         return self._process
+
+    async def end(self, wait_s: float) -> None:
+        """Let the script come to its own end. Raises Lost where it does not."""
+        if self._process is None:
+            return
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            async with asyncio.timeout(wait_s):
+                await self._process.wait()
+        except TimeoutError:
+            raise Lost("its end did not come") from None
+        finally:
+            await self.close()
 
     async def close(self) -> None:
         process, self._process = self._process, None
@@ -96,3 +113,29 @@ class Line:
             raise Lost("the pod's line is closed")
         found: dict[str, Any] = json.loads(line)
         return found
+
+
+class Rotation:
+    """Requests through several lines, each through the next."""
+
+    def __init__(self, *lines: Line) -> None:
+        self.lines: tuple[Line, ...] = lines
+        self._number = 0
+
+    def use(self, *lines: Line) -> None:
+        """From the next request on, these."""
+        self.lines = lines
+
+    async def ask(self, path: str, body: dict[str, Any], timeout_s: float) -> Answer:
+        """Raises Lost."""
+        self._number += 1
+        return await self.lines[self._number % len(self.lines)].ask(path, body, timeout_s)
+
+    async def open(self, wait_s: float = 0.0) -> None:
+        """Raises Lost."""
+        for line in self.lines:
+            await line.open(wait_s)
+
+    async def close(self) -> None:
+        for line in self.lines:
+            await line.close()

@@ -17,7 +17,8 @@ def as_markdown(report: Report) -> str:
     where = f" of {fault.region}" if fault.region else ""
     parts = [
         f"# Drill: {fault.kind}{where}: {'passed' if report.passed else 'FAILED'}",
-        f"The fault lasted {fault.healed_s - fault.began_s:.1f} s, with regions {', '.join(report.regions)}.",
+        f"The fault lasted {fault.healed_s - fault.began_s:.1f} s, with regions {', '.join(report.regions)}."
+        + (f" {fault.detail}" if fault.detail else ""),
         _table(["Demand", "Found", "Demanded", ""], [
             [check.name, check.found, check.demanded, "ok" if check.passed else "**failed**"] for check in report.checks
         ]),
@@ -28,8 +29,8 @@ def as_markdown(report: Report) -> str:
         ]),
         _table(["Measured", ""], [
             ["turns acknowledged", report.acknowledged],
-            ["attempts refused", _codes(report.refused)],
-            ["attempts without an answer", report.lost],
+            ["attempts refused", _counts(report.refused)],
+            ["attempts without an answer", _counts(report.lost)],
             ["turns answered with their stored reply", report.replayed],
             ["acknowledged before the fault, not yet known elsewhere at failover",
              f"{len(report.unseen)} (oldest {report.unseen_window_s:.1f} s)"],
@@ -47,8 +48,8 @@ def as_markdown(report: Report) -> str:
     return "\n\n".join(parts + (["\n".join(wrong)] if wrong else [])) + "\n"
 
 
-def _codes(refused: dict[str, int]) -> str:
-    return ", ".join(f"{count} x {code}" for code, count in sorted(refused.items())) or "0"
+def _counts(found: dict[str, int]) -> str:
+    return ", ".join(f"{count} x {what}" for what, count in sorted(found.items())) or "0"
 
 
 def _table(head: list[str], rows: list[list[object]]) -> str:

@@ -23,6 +23,9 @@ def called(*arguments: str) -> Result:
         (["drain", "-f", "support", "--node", "n"], "--allow-privileged"),
         (["drain", "-f", "support", "--allow-privileged"], "drain needs --node"),
         (["pod", "-f", "support", "--node", "n"], "--node goes with drain"),
+        (["pod", "-f", "support", "--also", "app=postgres"], "--also goes with cold"),
+        (["pod", "-f", "support", "--skew", "10"], "--skew goes with clock"),
+        (["clock", "-f", "support", "--skew", "0"], "not in the range"),
         (["pod", "-f", "support", "--api-key-from", "claude"], "SECRET/KEY"),
         (["pod", "-f", "support", "--context", "us-east-1="], "say REGION=CONTEXT"),
         (["pod", "-f", "support", "--context", "a=b", "--context", "a=c"], "there is one for a already"),
@@ -51,14 +54,17 @@ def manifest(*regions: str, **more: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A kubectl that knows one AgentMemory, injects no sidecar, and notes what it is asked: ``answers`` is its memory."""
+    """A kubectl that knows one AgentMemory, injects no sidecar but one that ``pod`` has, has the pods of ``pods``, and notes
+    what it is asked."""
     program = tmp_path / "kubectl"
     program.write_text(
         "#!/bin/sh\n"
         f'echo "$@" >> {tmp_path}/asked\n'
         'case "$*" in\n'
         f"  *'get agentmemory support'*) cat {tmp_path}/memory;;\n"
-        '  *"create --dry-run=server"*) cat;;\n'
+        f'  *"create --dry-run=server"*) cat {tmp_path}/pod 2>/dev/null || cat;;\n'
+        f'  *"get pods -l agentmemory.io/resource=support,"*) cat {tmp_path}/pods;;\n'
+        """  *"get pods -l app=postgres"*) echo '{"items": []}';;\n"""
         "  *) echo 'Error from server (NotFound): no such thing' >&2; exit 1;;\n"
         "esac\n"
     )
@@ -77,6 +83,7 @@ def knows(cluster: Path, resource: dict[str, Any]) -> None:
         (["pod", "-f", "other"], manifest("local"), "no such thing"),
         (["pod", "-f", "support"], manifest("us-east-1"), "agentmemory_drill"),
         (["region", "-f", "support"], manifest("us-east-1", extraction={"rules": RULES}), "there is no other"),
+        (["pause", "-f", "support"], manifest("us-east-1", extraction={"rules": RULES}), "there is no other"),
         (
             ["region", "-f", "support", "--region", "moon"],
             manifest("us-east-1", "us-west-2", extraction={"rules": RULES}),
@@ -102,5 +109,21 @@ def test_a_cluster_that_cannot_be_drilled_is_left_alone(
     assert result.exit_code == 2, result.output
     assert said in result.output
     asked = (cluster / "asked").read_text()
+    assert "apply" not in asked
+    assert "delete" not in asked
+
+
+def test_a_cold_start_names_the_pods_that_it_would_take_from_others(cluster: Path) -> None:
+    knows(cluster, manifest("us-east-1", extraction={"rules": RULES}))
+    sidecar = {"name": "agentmemory", "image": "sidecar", "restartPolicy": "Always"}
+    spec = {"initContainers": [sidecar], "containers": [{"name": "agent", "image": "none"}]}
+    (cluster / "pod").write_text(json.dumps({"metadata": {}, "spec": spec}))
+    stores = [{"metadata": {"name": f"support-redis-{number}", "uid": str(number)}} for number in (1, 0)]
+    (cluster / "pods").write_text(json.dumps({"items": stores}))
+    result = called("cold", "-f", "support", "--also", "app=postgres")
+    assert result.exit_code == 2, result.output
+    assert "others may use, too: support-redis-0, support-redis-1: allow it with --allow-privileged" in result.output
+    asked = (cluster / "asked").read_text()
+    assert "get pods -l app=postgres" in asked
     assert "apply" not in asked
     assert "delete" not in asked

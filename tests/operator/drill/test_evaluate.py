@@ -30,7 +30,7 @@ def test_a_session_that_goes_on_elsewhere_and_comes_back_whole_passes() -> None:
     assert line.recovery_s == pytest.approx(5.7)
     assert line.longest_gap_s == pytest.approx(6.7)
     assert report.outage_budget_s == pytest.approx(5 + 7 + 1)
-    assert (report.acknowledged, report.lost, report.replayed, report.refused) == (18, 1, 0, {})
+    assert (report.acknowledged, report.lost, report.replayed, report.refused) == (18, {"TimeoutError": 1}, 0, {})
 
 
 def test_the_gap_lasts_to_the_end_of_the_drill() -> None:

@@ -11,7 +11,7 @@ from tests.operator.drill.test_evaluate import BUDGETS, LOST, MOVED
 def test_json_has_every_number_and_the_verdict() -> None:
     found = json.loads(as_json(evaluate(run(*MOVED), BUDGETS)))
     assert found["acknowledged"] == 3
-    assert found["lost"] == 1
+    assert found["lost"] == {"TimeoutError": 1}
     assert found["lines"][0]["writer"] == "a"
     assert found["missing"] == {EAST: [], WEST: []}
     assert found["passed"] is False, "its longest gap is over the budget"
