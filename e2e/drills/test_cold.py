@@ -31,10 +31,9 @@ def postgres(namespace: str, password: str) -> list[dict[str, Any]]:
         "volumeMounts": [{"name": "data", "mountPath": "/var/lib/postgresql/data"}],
     }
     claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
-    template = {
-        "metadata": {"labels": labels},
-        "spec": {"securityContext": {"runAsUser": USER, "fsGroup": USER}, "containers": [container]},
-    }
+    # Always, the default, would open the data directory to the group, and Postgres does not start on such a one again.
+    user = {"runAsUser": USER, "fsGroup": USER, "fsGroupChangePolicy": "OnRootMismatch"}
+    template = {"metadata": {"labels": labels}, "spec": {"securityContext": user, "containers": [container]}}
     meta = {"name": POSTGRES, "namespace": namespace}
     dsn = f"postgresql://postgres:{password}@{host}:5432/postgres"
     return [
