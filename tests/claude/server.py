@@ -76,6 +76,10 @@ class StrictClaude:
         for one in replies:
             self._script.add(replies_from(one))
 
+    def reset_script(self) -> None:
+        """Forget the replies that no request has taken."""
+        self._script = Script()
+
     @property
     def unused(self) -> list[Reply]:
         """Scripted replies that no request has taken yet."""
