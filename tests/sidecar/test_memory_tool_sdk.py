@@ -11,8 +11,8 @@ from anthropic.tools.memory import BetaAsyncLocalFilesystemMemoryTool, BetaLocal
 
 from tests.claude import Reply, StrictClaude
 from tests.sidecar.agents import MODEL, TOOLS, Agent, unharmed
+from tests.sidecar.memory_tool import CREATED, VIEW, create, hidden, memory, well_formed
 from tests.sidecar.stand import SESSION_HEADER, Json, Stand
-from tests.sidecar.test_turn_memory_tool import CREATED, VIEW, create, hidden, memory, well_formed
 
 SESSION = "sdk"
 ASK: Json = {

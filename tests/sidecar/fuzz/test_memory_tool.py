@@ -9,9 +9,9 @@ import pytest
 
 from tests.claude import Fault, Reply, StrictClaude
 from tests.sidecar.agents import TOOLS, Agent, tool_results, unharmed
+from tests.sidecar.memory_tool import MEMORY, files, memory
 from tests.sidecar.stand import Json, Stand
 from tests.sidecar.test_turn_ledger import FORMS
-from tests.sidecar.test_turn_memory_tool import MEMORY, files, memory
 
 TURNS = 8
 LOOK: Json = {"type": "tool_use", "name": "look", "input": {}}
