@@ -65,7 +65,7 @@ def converse(
     lease: Lease,
 ) -> Coroutine[Any, Any, Answer]:
     """Ask Claude, and go on asking for as long as it only calls the memory tool. Raises what ``forward`` raises."""
-    if serving.TYPE_NAME not in question.request.sides[1] or not _serves(services, question, memory, injection):
+    if not question.request.names_memory_tool or not _serves(services, question, memory, injection):
         return forward(services, question, prompt, client)
     return _Conversation(services, question, memory, injection, prompt, client, lease).hold()
 

@@ -25,6 +25,10 @@ LIMIT = 32_000_000
 """Bytes the Messages API takes in one request, after decoding."""
 
 
+MEMORY_TOOL = b"memory_20250818"
+"""The type of Claude's memory tool, as a request declares it."""
+
+
 class Unreadable(ValueError):
     """The body is not a Messages request that we can read; Claude is left to say what is wrong with it."""
 
@@ -155,6 +159,7 @@ class MessagesRequest:
     """Whether any assistant message has thinking blocks."""
     chain: Chain = field(default=NO_CHAIN, repr=False)
     _digests: tuple[str, str] | None = field(default=None, repr=False)
+    _memory_tool: bool | None = field(default=None, repr=False)
     _last_user: int | None = field(default=None, repr=False)
     _decoded: dict[int, Any] = field(default_factory=dict, repr=False)
 
@@ -218,6 +223,7 @@ class MessagesRequest:
             carries_thinking=self.carries_thinking or any(sketch.thinking for sketch in sketches),
             chain=self.chain.continued([sketch.digests for sketch in sketches]),
             _digests=self._digests,
+            _memory_tool=self._memory_tool,
         )
 
     @property
@@ -273,6 +279,13 @@ class MessagesRequest:
         """What the user said last, for the filter."""
         index = self.last_user
         return text_of(self.message(index).get("content")) if index >= 0 else ""
+
+    @property
+    def names_memory_tool(self) -> bool:
+        """Whether the type of Claude's memory tool stands anywhere in its tools."""
+        if self._memory_tool is None:
+            self._memory_tool = MEMORY_TOOL in self.sides[1]
+        return self._memory_tool
 
     def mark_of_last_assistant(self) -> str:
         """The mark behind the last assistant message: what a step that extends a conversation was made from."""

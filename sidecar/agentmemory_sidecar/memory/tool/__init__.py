@@ -1,10 +1,7 @@
 """Claude's memory tool (``memory_20250818``), served from the state object. Pure: commands in, results and changes out."""
 
-TYPE = "memory_20250818"
-"""How a request declares it."""
 NAME = "memory"
 """How Claude calls it; the API fixes it."""
 MEMBER = "memories"
 """The state's member that holds the files: an object, from a path below ``/memories`` to the file's text."""
 POINTER = f"/{MEMBER}"
-SOURCE = "memory_tool"

@@ -7,27 +7,26 @@ from typing import Any
 
 import msgspec
 
-from agentmemory_sidecar.memory.tool import NAME, TYPE
-from agentmemory_sidecar.wire.request import MessagesRequest, role
+from agentmemory_sidecar.memory.tool import NAME
+from agentmemory_sidecar.wire.request import MEMORY_TOOL, MessagesRequest, role
 from agentmemory_sidecar.wire.splicing import is_call
 
 HELPER = "x-stainless-helper"
 RUNNER = "toolrunner"
 """What the SDKs' tool runners say of themselves there (in lower case): they run the tools they declare."""
-TYPE_NAME = TYPE.encode()
-"""Stands in the tools of every request that declares it."""
+_TYPE = MEMORY_TOOL.decode()
 _NAMED = re.compile(rb'"name"\s*:\s*"' + NAME.encode() + rb'"')
 
 
 def declared(request: MessagesRequest) -> bool:
     """Whether the request has the memory tool, for Claude itself to call."""
-    return TYPE_NAME in request.sides[1] and _declares(request.sides[1])
+    return request.names_memory_tool and _declares(request.sides[1])
 
 
 @lru_cache(maxsize=16)
 def _declares(tools: bytes) -> bool:
     for tool in msgspec.json.decode(tools):
-        if isinstance(tool, dict) and tool.get("type") == TYPE:
+        if isinstance(tool, dict) and tool.get("type") == _TYPE:
             # A call from within Claude's code execution is answered there, in its container.
             return all(caller == "direct" for caller in tool.get("allowed_callers") or ())
     return False
