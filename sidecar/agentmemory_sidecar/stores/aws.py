@@ -226,6 +226,8 @@ class AwsCalls(Generic[C]):
                 # Also detaches the thread's late result from a loop that may be closed by then.
                 answer.cancel()
                 abandoned.set()
+            elif not answer.cancelled():
+                answer.exception()  # who waited may be cancelled at this moment: then nobody else asks for it
         if not done:
             waited = f"{self._options.deadline_s:g} s"
             if never_started:

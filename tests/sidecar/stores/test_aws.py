@@ -1,6 +1,7 @@
 """Errors, deadlines and credentials of the AWS clients, over real sockets."""
 
 import asyncio
+import gc
 import json
 import socket
 import subprocess
@@ -274,6 +275,31 @@ async def test_a_job_that_nobody_waits_for_sends_nothing_more() -> None:
     finally:
         goes_on.set()
         await calls.close()
+
+
+async def test_a_failure_that_comes_with_the_cancellation_is_nobody_s_to_report() -> None:
+    reported: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    calls = calls_of(deadline_s=20.0, threads=1)
+    answered = threading.Event()
+
+    def job(call: Call[object]) -> None:
+        answered.set()
+        raise StoreUnavailable("aws", "away", definite=True)
+
+    asked = asyncio.get_running_loop().create_task(calls.run(job))
+    await asyncio.sleep(0)
+    assert answered.wait(20)
+    calls._pool.submit(lambda: None).result(20)  # the loop has been told by now, and has not looked
+    await asyncio.sleep(0)
+    asked.cancel()
+    with suppress(asyncio.CancelledError, StoreUnavailable):
+        await asked
+    del asked
+    gc.collect()
+    await asyncio.sleep(0)
+    assert reported == []
+    await calls.close()
 
 
 async def test_closing_answers_those_who_wait_for_a_thread() -> None:
