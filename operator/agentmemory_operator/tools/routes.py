@@ -23,6 +23,7 @@ _VERBS: Mapping[tuple[str, str], str] = {
     ("PATCH", "state"): "update",
     ("GET", "conflicts"): "get",
     ("POST", "conflicts"): "update",
+    ("POST", "migration"): "update",
 }
 _SESSIONS_VERBS: Mapping[tuple[str, str], str] = {
     **_VERBS,

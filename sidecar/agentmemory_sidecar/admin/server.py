@@ -83,6 +83,7 @@ class Admin:
             web.patch("/v1/{of:sessions|projects|users}/{id}/state", self._patch),
             web.get("/v1/{of:sessions|projects|users}/{id}/conflicts", self._conflicts),
             web.post("/v1/{of:sessions|projects|users}/{id}/conflicts", self._settle),
+            web.post("/v1/{of:sessions|projects|users}/{id}/migration", self._migrate),
             web.post("/v1/sessions/{id}/move", self._move),
             web.get("/v1/sessions/{id}/history", self._history),
             web.get("/v1/sessions/{id}/explain/{turn}", self._explain),
@@ -145,7 +146,7 @@ class Admin:
         return reply(page)
 
     async def _show(self, request: web.Request) -> web.Response:
-        return reply(await self._sessions.show(request.match_info["id"]))
+        return reply(await self._sessions.show(request.match_info["id"], pii=request.query.get("pii") == "1"))
 
     async def _state(self, request: web.Request) -> web.Response:
         found = await self._sessions.state(named(request))
@@ -170,6 +171,9 @@ class Admin:
         except msgspec.DecodeError as error:
             raise ApiError(400, "invalid_request_error", f'Send {{"settle": [ID, …]}}: {error}.') from error
         return reply({"conflicts": await self._sessions.settle(named(request), set(names))})
+
+    async def _migrate(self, request: web.Request) -> web.Response:
+        return reply(await self._sessions.migrate(named(request)))
 
     async def _move(self, request: web.Request) -> web.Response:
         try:

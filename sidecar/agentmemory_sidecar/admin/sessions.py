@@ -15,6 +15,7 @@ from agentmemory_sidecar.archive.report import Report, report
 from agentmemory_sidecar.memory import links
 from agentmemory_sidecar.memory.admin_patch import from_json_patch, from_merge_patch
 from agentmemory_sidecar.memory.conflicts import listed, settle
+from agentmemory_sidecar.memory.form import form_of, migration, version_of
 from agentmemory_sidecar.memory.item import KEPT_STEPS, Item, Outgoing
 from agentmemory_sidecar.memory.state import Patch, PatchError, apply, from_json
 from agentmemory_sidecar.memory.tokens import estimate
@@ -97,8 +98,9 @@ class Sessions:
             "state_tokens": estimate(item.state.decode()),
         }
 
-    async def show(self, session: str) -> dict[str, Any]:
-        """One session: its conversations, its state and what waits."""
+    async def show(self, session: str, *, pii: bool = False) -> dict[str, Any]:
+        """One session: its conversations, its state (with what tells of a person only where ``pii`` says so) and what
+        waits."""
         agents = await self._services.state.agents(self._tenant, session)
         if not agents:
             raise NoSuchSession(session)
@@ -121,14 +123,15 @@ class Sessions:
             })  # fmt: skip
         stored = await self._services.state.read(self._conversation(session))
         item = self._item(stored)
-        state = from_json(item.state, region=self._services.config.region)
-        return {"session": session, "subject": item.subject, "state": state, "conversations": conversations}
+        state = build.state_as_read(item, self._services.config, self._conversation(session))
+        shown = state if pii else form_of(self._services.config).masked(state)
+        return {"session": session, "subject": item.subject, "state": shown, "conversations": conversations}
 
     async def state(self, session: str) -> SessionState:
         """The state object with its big values read back in. Raises NoSuchSession."""
         stored = await self._existing(self._conversation(session))
         item = self._item(stored)
-        state = from_json(item.state, region=self._services.config.region)
+        state = build.state_as_read(item, self._services.config, self._conversation(session))
         if names := links.keys(state):
             found = await self._blobs.read(self._conversation(session), item.subject, names)
             state = links.resolve(state, found)
@@ -141,17 +144,25 @@ class Sessions:
         """
         conversation = self._conversation(session)
         patch_id = f"admin-{secrets.token_hex(8)}"
+        config = self._services.config
+        form = form_of(config)
         for _ in range(TRIES):
             stored = await self._services.state.read(conversation)
             item = self._item(stored)
             if patch_id in item.steps:
-                return SessionState(from_json(item.state, region=self._services.config.region), stored.versions.version)
+                return SessionState(build.state_of(item, config, item.user), stored.versions.version)
             if expect is not None and stored.versions.version != expect:
                 raise VersionMoved(stored.versions.version)
-            before = build.state_of(item, self._services.config, item.user)
+            before = build.state_of(item, config, item.user)
+            if not form.knows(before):
+                newer = f"a state of version {version_of(before)}, which this sidecar does not know"
+                raise PatchError(newer, "/metadata/v", f"use a sidecar of that form; this one knows {form.version}")
             make = from_json_patch if json_patch else from_merge_patch
             patch = make(body, patch_id, before)
             state = apply(before, patch)
+            for wrong in form.refusal(before, state):
+                raise PatchError(wrong["problem"], wrong["pointer"], "send what fits spec.state.schema")
+            patch = build.with_migration(config, item, before, patch)
             try:
                 await self._write(conversation, item, stored.versions, state, patch)
             except StaleWrite:
@@ -203,6 +214,30 @@ class Sessions:
             await services.hot.drop(conversation)
         except StoreUnavailable:
             services.hot_health.failed()
+
+    async def migrate(self, session: str) -> dict[str, Any]:
+        """Store a state as the declared migrations have it read, without waiting for its next change. Tells both versions
+        and what does not fit the schema. Raises NoSuchSession."""
+        conversation, config = self._conversation(session), self._services.config
+        form = form_of(config)
+        for _ in range(TRIES):
+            stored = await self._existing(conversation)
+            item = self._item(stored)
+            before = from_json(item.state, region=config.region)
+            after = form.read(before)
+            changes = migration(before, after) if after is not before else ()
+            if changes:
+                patch = Patch(f"migration-{secrets.token_hex(8)}", "migration", changes)
+                try:
+                    await self._write(conversation, item, stored.versions, after, patch)
+                except StaleWrite:
+                    continue
+            return {
+                "from": version_of(before) if before else "",
+                "to": version_of(after) if after else "",
+                "problems": form.misfits(after),
+            }
+        raise StoreUnavailable("state", "the session kept changing while its state was migrated", definite=True)
 
     async def conflicts(self, session: str) -> list[dict[str, Any]]:
         """What was kept because two writers met at one place. Raises NoSuchSession."""

@@ -31,7 +31,7 @@ def common(command: Command) -> Command:
         if not namespace:
             if given := [name for name, value in (("--context", context), ("--memory", memory)) if value]:
                 raise click.UsageError(f"{given[0]} goes with -n: name the namespace to look at")
-            return command(Api(*_of_this_machine(file, data)), output, **rest)
+            return command(Api(*of_this_machine(file, data)), output, **rest)
         if file or data:
             raise click.UsageError("-n asks a cluster, and -f and --data a sidecar of this machine: leave one out")
         reach = outside()
@@ -85,9 +85,10 @@ def outside() -> Callable[..., AbstractContextManager[Way]]:
     return reach
 
 
-def _of_this_machine(
+def of_this_machine(
     file: Path | None, data: Path | None
 ) -> tuple[Callable[[], http.client.HTTPConnection], dict[str, str]]:
+    """How the sidecar of this machine, or of this pod, is reached. Raises UsageError."""
     directory = data_directory(file, data)
     if directory is None and (socket_ := pod_socket()) is not None:
         return lambda: UnixConnection(socket_), {}
@@ -166,10 +167,11 @@ def list_(api: Api, output: str, subject: str, limit: int) -> None:
 
 @session.command()
 @common
+@click.option("--pii", is_flag=True, help="Also what the schema marks as telling of a person.")
 @click.argument("session_id")
-def show(api: Api, output: str, session_id: str) -> None:
+def show(api: Api, output: str, pii: bool, session_id: str) -> None:
     """Show one session: its state, its latest turns, what waits."""
-    shown = api.get(f"/v1/sessions/{quoted(session_id)}")
+    shown = api.get(f"/v1/sessions/{quoted(session_id)}{'?pii=1' if pii else ''}")
     if output == "json":
         click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
         return
@@ -237,7 +239,7 @@ def export(api: Api, output: str, session_id: str) -> None:
 @click.option("--settle", multiple=True, metavar="CONFLICT", help="Take this conflict out; may be given several times.")
 @click.argument("session_id")
 def conflicts(api: Api, output: str, of: str | None, settle: tuple[str, ...], session_id: str) -> None:
-    """Show what was kept because two writers met at one place, or settle it.
+    """Show what was kept because two writers met at one place, or because it does not fit the schema; or settle it.
 
     The later write stands in the state. To have the other value instead, set it (PATCH .../state) and then settle.
     """
@@ -257,6 +259,9 @@ def _sides(row: dict[str, Any]) -> list[str]:
             row["pointer"],
             *(f"{row[side]['region']}: {_short(row[side]['value'])}" for side in ("stands", "other")),
         ]
+    if refused := row["operations"].get("refused"):
+        places, why = (", ".join(each[name] for each in refused) for name in ("pointer", "problem"))
+        return [places, "does not fit the schema", f"{row['source']}: {why}"]
     clashes = row["operations"].get("clashes", [])
     places = ", ".join(clash["pointer"] for clash in clashes)
     theirs = ", ".join(_short(clash.get("theirs")) for clash in clashes)

@@ -58,6 +58,8 @@ class OutgoingPatch(msgspec.Struct, frozen=True, omit_defaults=True):
     """Empty for the conversation's own session."""
     seen: dict[str, bytes] = {}
     """Digests of what stood at the places that the patch writes, by JSON pointer."""
+    version: str = ""
+    """Of the state's form that it was made for, where it waits for a sidecar of the state's own."""
 
 
 class ChainHead(msgspec.Struct, frozen=True):

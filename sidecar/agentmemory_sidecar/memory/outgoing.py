@@ -32,8 +32,11 @@ _DIGEST = 8
 """Bytes that tell two values of one place apart."""
 
 
-def prepare(seq: int, session: str, agent: str, patch: Patch, state: State, strategies: Strategies) -> OutgoingPatch:
-    """A patch that was made for ``state`` of the conversation (session, agent), as it travels."""
+def prepare(
+    seq: int, session: str, agent: str, patch: Patch, state: State, strategies: Strategies, *, version: str = ""
+) -> OutgoingPatch:
+    """A patch that was made for ``state`` of the conversation (session, agent), as it travels, by who knows the form of
+    this version."""
     parts = [additive(part, state, strategies) for whole in patch.operations for part in split(whole)]
     seen = {
         place: _digest(state, place)
@@ -43,7 +46,7 @@ def prepare(seq: int, session: str, agent: str, patch: Patch, state: State, stra
         if strategy_of(place, strategies) is not MergeStrategy.LATEST
     }
     data = encode_patch(msgspec.structs.replace(patch, operations=tuple(parts)))
-    return OutgoingPatch(seq, agent, data, session, seen)
+    return OutgoingPatch(seq, agent, data, session, seen, version)
 
 
 def land(newer: State, outgoing: OutgoingPatch, *, theirs: str = "") -> Rebased:

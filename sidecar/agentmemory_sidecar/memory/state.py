@@ -11,10 +11,11 @@ from typing import Any, Literal
 import msgspec
 
 from agentmemory_sidecar.memory import pointer as ptr
+from agentmemory_sidecar.resource.state_schema import REFERENCE, beginning
 
 State = dict[str, Any]
 
-SCHEMA_VERSION = "2.1"
+SCHEMA_VERSION = REFERENCE
 MAX_DEPTH = 32
 """How deep objects and lists may lie in each other, and how many tokens a pointer may have."""
 MAX_OPERATIONS = 1_000
@@ -66,12 +67,8 @@ class Patch(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def empty(user_id: str = "", version: str = SCHEMA_VERSION) -> State:
-    """A state that knows nothing yet."""
-    return {
-        "metadata": {"v": version, "user_id": user_id},
-        "active_mission": {"goal": None, "sub_tasks": [], "blocked_by": None},
-        "extracted_context": {},
-    }
+    """A state of the reference's form that knows nothing yet."""
+    return beginning(user_id, version, None)
 
 
 def from_json(data: bytes, *, region: str = "") -> State:

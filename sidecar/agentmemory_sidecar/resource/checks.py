@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from agentmemory_sidecar.resource import state_checks
 from agentmemory_sidecar.resource.agentmemory import DeletionPolicy, Spec
 from agentmemory_sidecar.resource.archive import LockMode
 from agentmemory_sidecar.resource.base import Model, at
@@ -21,7 +22,7 @@ def problems(spec: Spec) -> list[Problem]:
     """Everything that is wrong between the fields of a spec whose fields are each valid."""
     found = [
         Problem(("spec", *problem.path), problem.message)
-        for check in (_regions, _per_region, _every_region, _redis, _tls, _strong, _deletion, _budgets)
+        for check in (_regions, _per_region, _every_region, _redis, _tls, _strong, _deletion, _budgets, _schema)
         for problem in check(spec)
     ]
     return list(dict.fromkeys(found))  # what is wrong by default is wrong in every region
@@ -156,6 +157,8 @@ def _budgets(spec: Spec) -> Iterator[Problem]:
             f"is {spec.filter.budget_tokens}, more than injection.conversationTokens "
             f"({spec.injection.conversation_tokens}) allows for a whole conversation: lower it, or raise that",
         )
-    for index, migration in enumerate(spec.state.migrations):
-        if migration.from_ == migration.to:
-            yield Problem(("state", "migrations", index, "to"), "is the version it comes from: name the next one")
+
+
+def _schema(spec: Spec) -> Iterator[Problem]:
+    for path, message in state_checks.wrong(spec.state):
+        yield Problem(("state", *path), message)

@@ -1,12 +1,13 @@
 """An AgentMemory, seen from one region, as a SidecarConfig."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import SecretStr
 
-from agentmemory_sidecar.resource import cloudnativepg
+from agentmemory_sidecar.resource import cloudnativepg, state_schema
 from agentmemory_sidecar.resource import config as c
 from agentmemory_sidecar.resource import store_config as stores
 from agentmemory_sidecar.resource.agentmemory import AgentMemory, Mode, Spec, Upstream
@@ -16,14 +17,13 @@ from agentmemory_sidecar.resource.ephemeral import ExternalRedis
 from agentmemory_sidecar.resource.errors import NotSupportedYet, ResourceError
 from agentmemory_sidecar.resource.prompt import ExtractionSubAgent, SubAgent
 from agentmemory_sidecar.resource.references import Resolver, Unresolved
-from agentmemory_sidecar.resource.state import ClusterRef, DynamoDb, Postgres
+from agentmemory_sidecar.resource.state import ClusterRef, DynamoDb, Postgres, State
+from agentmemory_sidecar.resource.state_checks import operations
 from agentmemory_sidecar.resource.unsupported import unsupported
 from agentmemory_sidecar.resource.values import dsn_problem
 from agentmemory_sidecar.resource.yamltext import Path as FieldPath
 
-REFERENCE_SCHEMA = "2.1"
 DYNAMODB: FieldPath = ("spec", "state", "dynamodb")
-"""The version of the state object's form when the resource declares none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,30 @@ def compile_resource(
     return config
 
 
+def version_of(state: State) -> str:
+    """What `metadata.v` of a new state says."""
+    return state.schema_.version if state.schema_ else state_schema.REFERENCE
+
+
+def form_of(state: State) -> c.FormConfig | None:
+    """What the resource declares of states; None where it declares nothing."""
+    if state.schema_ is None and not state.migrations:
+        return None
+    return c.FormConfig(
+        definition=json.dumps(state.schema_.definition) if state.schema_ else "",
+        migrations=tuple(
+            c.MigrationConfig(from_version=each.from_, to_version=each.to, patch=json.dumps(operations(each)))
+            for each in state.migrations
+        ),
+        pii=tuple(marks_of(state).pii),
+    )
+
+
+def marks_of(state: State) -> state_schema.Marks:
+    """What the schema marks."""
+    return state_schema.marks(state.schema_.definition) if state.schema_ else state_schema.Marks()
+
+
 @dataclass(frozen=True, slots=True)
 class _Compiler:
     resource: AgentMemory
@@ -103,6 +127,7 @@ class _Compiler:
         turns = (redis.turns if redis else None) or spec.ephemeral.turns
         hot_ttl = (redis.ttl if redis else None) or spec.ephemeral.ttl
         keys = spec.archive.keys.local.directory if spec.archive.keys.local else None
+        marks = marks_of(spec.state)
         return c.SidecarConfig(
             name=self.resource.metadata.name,
             namespace=self.resource.metadata.namespace,
@@ -127,7 +152,8 @@ class _Compiler:
             state_ttl_s=spec.state.ttl.seconds if spec.state.ttl else None,
             scope=spec.state.scope,
             merge=tuple(c.MergeRuleConfig(pointer=rule.pointer, strategy=rule.strategy) for rule in spec.state.merge),
-            schema_version=spec.state.schema_.version if spec.state.schema_ else REFERENCE_SCHEMA,
+            schema_version=version_of(spec.state),
+            form=form_of(spec.state),
             blob_threshold_bytes=spec.archive.blobs.threshold.bytes,
             identity=c.IdentityConfig(
                 session_headers=tuple(header.lower() for header in identity.headers),
@@ -151,8 +177,10 @@ class _Compiler:
             filter=c.FilterConfig(
                 strategy=spec.filter.strategy,
                 budget_tokens=spec.filter.budget_tokens,
-                pinned=spec.filter.pinned,
-                never_in_prompt=spec.filter.never_in_prompt,
+                pinned=tuple(dict.fromkeys((*spec.filter.pinned, *marks.pinned))),
+                never_in_prompt=tuple(
+                    dict.fromkeys((*spec.filter.never_in_prompt, *marks.never_in_prompt, *marks.archived))
+                ),
                 sub_agent=self.sub_agent(spec.filter.sub_agent, ("spec", "filter", "subAgent")),
                 embeddings=c.EmbeddingsConfig(model=model.model, deadline_s=model.deadline.seconds)
                 if (model := spec.filter.embeddings)

@@ -210,6 +210,28 @@ class Deadlines(Config):
     """The archive and the blob store (seconds)."""
 
 
+class MigrationConfig(Config):
+    """How a state of one version becomes one of a later one."""
+
+    from_version: str
+    """The version it applies to."""
+    to_version: str
+    """The version it makes."""
+    patch: str
+    """A JSON Patch, as JSON."""
+
+
+class FormConfig(Config):
+    """What a state looks like; its version is `schema_version`."""
+
+    definition: str = ""
+    """A JSON Schema, as JSON; empty for none."""
+    migrations: tuple[MigrationConfig, ...] = ()
+    """How states of older versions are read."""
+    pii: tuple[str, ...] = ()
+    """JSON pointers of what tells of a person."""
+
+
 class SidecarConfig(Config):
     """All that a sidecar needs to know: one resource, seen from one region."""
 
@@ -256,6 +278,8 @@ class SidecarConfig(Config):
     """What becomes of values that several regions wrote at one place at once."""
     schema_version: str
     """What `metadata.v` of a new state object says."""
+    form: FormConfig | None = None
+    """What a state object looks like, and how older ones are read; None where nothing is declared."""
     blob_threshold_bytes: int
     """Values larger than this go to the blob store (bytes)."""
     identity: IdentityConfig

@@ -191,11 +191,13 @@ class StateSchema(Model):
     version: SchemaVersion
     """What `metadata.v` of a state of this form says."""
     definition: dict[str, Any] = Field(json_schema_extra=FREE_FORM)
-    """A JSON Schema; its fields may be marked `pinned`, `relevant`, `archived` or `neverInPrompt`, and `pii`."""
+    """A JSON Schema (2020-12) of all but `metadata`. A field under `properties` may be marked `pinned: true` (always in the
+    prompt), `relevant: true` (when it matters, as any field that says nothing), `archived: true` or `neverInPrompt: true`
+    (kept, never in the prompt), and `pii: true` (masked where a session is shown)."""
 
 
 class MigrationTest(Model):
-    """An example that `agentmemory state migrate --dry-run` checks."""
+    """An example that is checked whenever the resource is read."""
 
     before: dict[str, Any] = Field(json_schema_extra=FREE_FORM)
     """A state of the old version."""

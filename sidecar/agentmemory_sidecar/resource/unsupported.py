@@ -15,7 +15,7 @@ def unsupported(resource: AgentMemory, *, managed_redis: bool = False) -> list[P
 
     ``managed_redis`` says that there is somebody who runs managed Redis Clusters: an operator.
     """
-    found = [row for check in (_stores, _server_names, _state, _prompt) for row in check(resource.spec)]
+    found = [row for check in (_stores, _server_names, _prompt) for row in check(resource.spec)]
     redis = resource.spec.ephemeral.redis
     if redis and redis.managed and not managed_redis:
         found.append(
@@ -44,13 +44,6 @@ def _server_names(spec: Spec) -> Iterator[tuple[tuple[str, ...], str]]:
             if tls and tls.server_name:
                 yield (*map(str, path), "tls", "serverName"), "connect to a host name that the certificate carries"
                 break
-
-
-def _state(spec: Spec) -> Iterator[tuple[tuple[str, ...], str]]:
-    if spec.state.schema_:
-        yield ("state", "schema"), "leave it out, and the state takes any form below /extracted_context"
-    if spec.state.migrations:
-        yield ("state", "migrations"), "leave it out"
 
 
 def _prompt(spec: Spec) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -13,6 +13,7 @@ from agentmemory_sidecar.archive.blobs import Drafts
 from agentmemory_sidecar.archive.keys import SubjectKey
 from agentmemory_sidecar.archive.record import VERSION, Header, Kind, Payload, encode, hash_of, key_of
 from agentmemory_sidecar.memory import links
+from agentmemory_sidecar.memory.form import form_of, migration
 from agentmemory_sidecar.memory.heads import Strategies
 from agentmemory_sidecar.memory.item import (
     ChainHead,
@@ -23,7 +24,7 @@ from agentmemory_sidecar.memory.item import (
     pack,
 )
 from agentmemory_sidecar.memory.outgoing import prepare
-from agentmemory_sidecar.memory.state import Patch, empty, from_json, to_json
+from agentmemory_sidecar.memory.state import Patch, from_json, lay_over, to_json
 from agentmemory_sidecar.memory.window import Turn, shortened
 from agentmemory_sidecar.resource.config import SidecarConfig
 from agentmemory_sidecar.step.question import Question
@@ -120,8 +121,36 @@ def linked_json(data: bytes, threshold: int, drafts: Drafts) -> msgspec.Raw:
 
 
 def state_of(item: Item, config: SidecarConfig, user: str) -> dict[str, Any]:
-    """The item's state object, or a new one of ``user`` where none was ever written."""
-    return from_json(item.state, region=config.region) if item.state else empty(user, config.schema_version)
+    """The item's state object in the declared form, or a new one of ``user`` where none was ever written."""
+    form = form_of(config)
+    return form.read(from_json(item.state, region=config.region)) if item.state else form.beginning(user)
+
+
+def state_as_read(item: Item, config: SidecarConfig, conversation: Conversation) -> dict[str, Any]:
+    """The state object of a conversation's own item as a prompt draws from it: with patches laid over it that wait for a
+    sidecar of its form. ``{}`` where none was ever written."""
+    form = form_of(config)
+    state = form.read(from_json(item.state, region=config.region))
+    mark = item.applied.get(source_of(conversation, conversation), 0)
+    waiting = [
+        form.carried(patch).patch
+        for patch in item.patches
+        if patch.seq > mark and not patch.target_session and patch.target_agent == conversation.agent
+    ]
+    return lay_over(state, waiting) if waiting else state
+
+
+def lands_here(item: Item, config: SidecarConfig, question: Question) -> bool:
+    """Whether a step's patch is applied with its own commit: the state is the conversation's, and of a form known here."""
+    return question.owns_state and form_of(config).knows(from_json(item.state))
+
+
+def with_migration(config: SidecarConfig, item: Item, read: dict[str, Any], patch: Patch) -> Patch:
+    """A patch that was made for the state as it was read, behind what makes that of the item's."""
+    if config.form is None or not item.state:
+        return patch
+    before = migration(from_json(item.state, region=config.region), read)
+    return msgspec.structs.replace(patch, operations=(*before, *patch.operations)) if before else patch
 
 
 def set_state(item: Item, state: dict[str, Any], threshold: int, drafts: Drafts, *, limit: int = STATE_LIMIT) -> bool:
@@ -140,10 +169,14 @@ def set_last(item: Item, question: Question, reply: Reply, place: Place, thresho
 
 
 def send_patch(item: Item, config: SidecarConfig, question: Question, state: dict[str, Any], patch: Patch) -> None:
-    """A patch of a state that is not the conversation's own leaves through its outbox. ``state`` is what it was made for."""
+    """A patch leaves through the conversation's outbox where the state is not its own, or of a form that is not known here.
+    ``state`` is what it was made for."""
     item.patch_seq += 1
-    target, seen = target_of(question.conversation, question.owner), state or empty(question.identity.user)
-    outgoing = prepare(item.patch_seq, target, question.owner.agent, patch, seen, strategies(config))
+    target = target_of(question.conversation, question.owner)
+    seen = state or form_of(config).beginning(question.identity.user)
+    outgoing = prepare(
+        item.patch_seq, target, question.owner.agent, patch, seen, strategies(config), version=config.schema_version
+    )
     item.patches = [*item.patches, outgoing]
 
 

@@ -14,7 +14,7 @@ from agentmemory_sidecar.archive.blobs import Drafts
 from agentmemory_sidecar.memory.heads import unknown_to
 from agentmemory_sidecar.memory.item import Item
 from agentmemory_sidecar.memory.ledger import pack as pack_entry
-from agentmemory_sidecar.memory.state import Patch, from_json
+from agentmemory_sidecar.memory.state import Patch
 from agentmemory_sidecar.memory.verdict import Verdict, verdict
 from agentmemory_sidecar.resource.session import LockScope
 from agentmemory_sidecar.resource.state import StateUnavailable
@@ -189,7 +189,10 @@ async def _publish(
     lease.done()
     ledger = memory.ledger | {entry.key: entry for entry in injection.made} if injection.made else memory.ledger
     if done and ledger.keys() == memory.in_hot | entries.keys():
-        unchanged = written.item.state == memory.item.state and question.owns_state
-        state = memory.state if unchanged else from_json(written.item.state, region=services.config.region)
+        before = (memory.item.state, memory.item.patches)
+        unchanged = (written.item.state, written.item.patches) == before and question.owns_state
+        state = memory.state
+        if not unchanged:
+            state = build.state_as_read(written.item, services.config, question.conversation)
         recent = Recent(lease.token, written.versions, written.others, written.item, state, ledger)
         services.recents.keep(question.conversation, recent, len(written.body))

@@ -11,10 +11,13 @@ import msgspec
 from agentmemory_sidecar.archive.blobs import Drafts
 from agentmemory_sidecar.archive.record import Payload
 from agentmemory_sidecar.memory import rules
+from agentmemory_sidecar.memory.form import Refused, form_of
 from agentmemory_sidecar.memory.item import KEPT_STEPS, Item, Outgoing
 from agentmemory_sidecar.memory.ledger import Made
+from agentmemory_sidecar.memory.pointer import covers
 from agentmemory_sidecar.memory.rebase import rebase
 from agentmemory_sidecar.memory.state import Patch, encode_patch
+from agentmemory_sidecar.memory.tool import POINTER
 from agentmemory_sidecar.memory.verdict import Verdict
 from agentmemory_sidecar.memory.window import add_step, called
 from agentmemory_sidecar.resource.config import SidecarConfig
@@ -58,9 +61,10 @@ def next_item(config: SidecarConfig, archived: int, finished: Finished, base: It
     item.created_at, item.updated_at = item.created_at or place.now, place.now
     # One whose bytes wait in chunk items stays until the sweep has carried it and taken the chunks away.
     item.outbox = [record for record in item.outbox if record.seq > archived or not record.data]
-    applied = _apply_patch(config, finished, base, item, versions, threshold)
+    here = not finished.patch.operations or build.lands_here(base, config, question)
+    applied = _apply_patch(config, finished, base, item, versions, threshold, here=here)
     if config.many_heads:
-        own = applied if question.owns_state else Patch.none(question.step)
+        own = applied if here else Patch.none(question.step)
         heads.record(config, place.head, item, build.linked_patch(own, threshold, drafts))
 
     before = base.mark
@@ -108,13 +112,13 @@ def _injected(injection: Injection) -> dict[str, Any]:
 
 
 def _apply_patch(
-    config: SidecarConfig, finished: Finished, base: Item, item: Item, versions: Versions, threshold: int
+    config: SidecarConfig, finished: Finished, base: Item, item: Item, versions: Versions, threshold: int, *, here: bool
 ) -> Patch:
-    """Change the state in ``item`` as the patch says; returns what was applied."""
-    patch = finished.patch
+    """Change the state in ``item`` as the patch says; returns what was applied, or what was sent where ``here`` is False."""
+    patch, step = finished.patch, finished.question.step
     if not patch.operations:
         return patch
-    if not finished.question.owns_state:
+    if not here:
         whole = build.linked_patch(patch, threshold, finished.drafts)
         build.send_patch(item, config, finished.question, finished.memory.state, whole)
         return patch
@@ -122,12 +126,22 @@ def _apply_patch(
     newer = build.state_of(base, config, user)
     read = newer if base is finished.memory.item else build.state_of(finished.memory.item, config, user)
     rebased = rebase(read, newer, patch)
+    if wrong := form_of(config).refusal(newer, rebased.state):
+        # Claude was told that its files are saved, and no schema speaks of them.
+        files = tuple(operation for operation in patch.operations if covers(POINTER, operation.pointer))
+        rest = tuple(operation for operation in patch.operations if operation not in files)
+        refused = Refused(msgspec.structs.replace(patch, operations=rest), wrong)
+        build.add_conflict(item, step, versions, refused.encoded())
+        if not files:
+            return Patch.none(step)
+        patch = msgspec.structs.replace(patch, operations=files)
+        rebased = rebase(read, newer, patch)
     if rebased.conflict is not None:
-        build.add_conflict(item, finished.question.step, versions, rebased.conflict_json())
+        build.add_conflict(item, step, versions, rebased.conflict_json())
     if not build.set_state(item, rebased.state, threshold, finished.drafts, limit=build.state_limit(config)):
-        build.add_conflict(item, finished.question.step, versions, encode_patch(patch))
-        return Patch.none(finished.question.step)
-    return rebased.applied
+        build.add_conflict(item, step, versions, encode_patch(patch))
+        return Patch.none(step)
+    return build.with_migration(config, base, newer, rebased.applied)
 
 
 def first_new(request: MessagesRequest, mark: str) -> int:

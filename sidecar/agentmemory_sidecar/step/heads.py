@@ -10,9 +10,10 @@ from dataclasses import replace
 import msgspec
 
 from agentmemory_sidecar.memory import heads
+from agentmemory_sidecar.memory.form import form_of
 from agentmemory_sidecar.memory.heads import Head
 from agentmemory_sidecar.memory.item import Item, LastStep, unpack
-from agentmemory_sidecar.memory.state import Patch, empty, to_json
+from agentmemory_sidecar.memory.state import Patch, to_json
 from agentmemory_sidecar.memory.window import Turn
 from agentmemory_sidecar.resource.config import SidecarConfig
 from agentmemory_sidecar.step.build import strategies
@@ -79,8 +80,9 @@ def record(config: SidecarConfig, head: str, item: Item, patch: Patch) -> None:
     declared = strategies(config)
     before = item.head or Head()
     merged = heads.merge({**item.others, head: before}, declared)
-    beginning = empty(item.user, config.schema_version)
-    after = heads.write(before, merged, head, patch, beginning=beginning, strategies=declared)
+    after = heads.write(
+        before, merged, head, patch, beginning=form_of(config).beginning(item.user), strategies=declared
+    )
     everywhere = {**item.others, head: after}
     item.head = heads.collect(everywhere, head, config.regions, declared)
     if patch.operations:

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
+from agentmemory_sidecar.memory.form import form_of
 from agentmemory_sidecar.memory.item import Item, LastStep, UnknownFormat
 from agentmemory_sidecar.memory.ledger import Entry
 from agentmemory_sidecar.memory.ledger import unpack as unpack_entry
 from agentmemory_sidecar.memory.state import from_json, lay_over
 from agentmemory_sidecar.resource.state import StaleReads, StateUnavailable
-from agentmemory_sidecar.step import heads
+from agentmemory_sidecar.step import build, heads
 from agentmemory_sidecar.step.admit import Lease
-from agentmemory_sidecar.step.build import source_of, target_of
 from agentmemory_sidecar.step.question import Question
 from agentmemory_sidecar.step.recent import Recent
 from agentmemory_sidecar.step.services import Services
@@ -183,7 +183,7 @@ def _memory(services: Services, question: Question, stored: Stored, ledger: dict
     if item.others:
         services.metrics.unmerged(question.conversation, heads.unmerged(services.state.head, item))
     heads.follow(item, question)
-    state = from_json(item.state, region=services.config.region)
+    state = build.state_as_read(item, services.config, question.conversation)
     found = stored.body or stored.others
     return Memory(item, stored.versions, stored.others, ledger, tier if found else Tier.EMPTY, state)
 
@@ -213,10 +213,12 @@ async def _owner_state(services: Services, question: Question, own: Item) -> dic
     """The session's state for a subagent, or the project's or user's, with the conversation's own patches not applied yet
     laid over it."""
     item, _ = await current(services, question.owner)
-    state = from_json(item.state, region=services.config.region)
-    applied = item.applied.get(source_of(question.conversation, question.owner), 0)
-    target = target_of(question.conversation, question.owner)
-    return lay_over(state, [p.patch for p in own.patches if p.seq > applied and p.target_session == target])
+    form = form_of(services.config)
+    state = form.read(from_json(item.state, region=services.config.region))
+    applied = item.applied.get(build.source_of(question.conversation, question.owner), 0)
+    target = build.target_of(question.conversation, question.owner)
+    due = [p for p in own.patches if p.seq > applied and p.target_session == target]
+    return lay_over(state, [form.carried(p).patch for p in due])
 
 
 async def current(services: Services, conversation: Conversation) -> tuple[Item, Versions]:

@@ -74,7 +74,7 @@ BAD = [
     ),
     (
         "state: {migrations: [{from: '2', to: '2', patch: []}]}",
-        "spec.state.migrations[0].to: is the version it comes from",
+        "spec.state.migrations[0].to: is not later than 2, where it comes from",
     ),
 ]
 

@@ -69,7 +69,7 @@ state:
     - from: "2.1"
       to: "3"
       patch: [{op: move, from: /active_mission/goal, path: /plan}, {op: add, path: /n, value: null}]
-      tests: [{before: {active_mission: {goal: x}}, after: {plan: x}}]
+      tests: [{before: {active_mission: {goal: x}}, after: {active_mission: {}, plan: x, n: null}}]
 """).spec.state
     assert state.schema_ is not None
     assert state.schema_.definition["properties"]["plan"]["pinned"] is True

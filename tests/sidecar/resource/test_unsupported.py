@@ -15,8 +15,6 @@ ROWS = [
     ),
     ("archive: {keys: {kms: {keyArn: 'arn:a'}}}", "spec.archive.keys.kms", "use local"),
     ("archive: {retention: {records: 365d}}", "spec.archive.retention", "leave it out"),
-    ("state: {schema: {version: '3', definition: {}}}", "spec.state.schema", "leave it out"),
-    ("state: {migrations: [{from: '1', to: '2', patch: []}]}", "spec.state.migrations", "leave it out"),
     ("state: {postgres: {dsn: 'postgresql://h/d', schemaName: other}}", "spec.state.postgres.schemaName", "leave it"),
     ("archive: {postgres: {dsn: 'postgresql://h/d', schemaName: a}}", "spec.archive.postgres.schemaName", "leave it"),
     (
