@@ -10,7 +10,7 @@ from tests.sidecar.conftest import Start
 
 TINY = Path(__file__).parent / "models" / "tiny"
 KEY = "sk-ant-the-filters"
-SUB_AGENT = {"strategy": "SubAgent", "budgetTokens": 300, "subAgent": {"apiKey": KEY, "deadline": "5s"}}
+SUB_AGENT = {"strategy": "SubAgent", "budgetTokens": 300, "subAgent": {"apiKey": KEY, "deadline": "60s"}}
 NOTES = [
     "The hound sleeps on the sofa",
     "Her salary comes on the first",
