@@ -93,3 +93,14 @@ MATRIX: dict[str, tuple[str, ...]] = {
 """Values that differ in what they render."""
 FOREIGN = ("monitoring.coreos.com/v1", "cert-manager.io/v1")
 """Kinds that a bare cluster does not know."""
+
+
+def rules(role: Manifest) -> set[tuple[str, str, str]]:
+    """(resource, verb, name or empty) for all that a role allows."""
+    return {
+        (resource, verb, name)
+        for rule in role["rules"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+        for name in rule.get("resourceNames", [""])
+    }
