@@ -38,8 +38,10 @@ def region(place: Place, replicas: int) -> Fault:
     async def fault() -> AsyncIterator[None]:
         names = await _pods(place)
         try:
-            await _do(place, "scale", "deployment", place.name, "--replicas=0")
+            # In this order: a pod that is ending already, because its Deployment lets it go, ends in its own time, however
+            # it is deleted then, and serves until it has.
             await _do(place, "delete", "pod", *names, "--grace-period=0", "--force", "--wait=false")
+            await _do(place, "scale", "deployment", place.name, "--replicas=0")
             yield
         finally:
             await _do(place, "scale", "deployment", place.name, f"--replicas={replicas}")
