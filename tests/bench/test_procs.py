@@ -35,7 +35,8 @@ def test_reads_cpu_time_memory_and_place_of_a_process_and_keeps_it_on_a_cpu() ->
 def test_the_time_of_children_that_ended_counts() -> None:
     before = cpu_seconds([os.getpid()]) - time.process_time()
     subprocess.run([sys.executable, "-c", BUSY], input=b"\n", capture_output=True, check=True)
-    assert cpu_seconds([os.getpid()]) - time.process_time() - before >= 0.19
+    # Each of the kernel's four counts is cut to a tick of 10 ms, before and after.
+    assert cpu_seconds([os.getpid()]) - time.process_time() - before >= 0.15
 
 
 def test_store_servers_are_told_apart_by_name_and_by_folder(tmp_path: Path) -> None:
