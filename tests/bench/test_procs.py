@@ -21,7 +21,7 @@ def test_reads_cpu_time_memory_and_place_of_a_process_and_keeps_it_on_a_cpu() ->
     with subprocess.Popen([sys.executable, "-c", BUSY], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"spent\n"
-        assert 0.2 <= cpu_seconds([process.pid]) < 1
+        assert 0.15 <= cpu_seconds([process.pid]) < 1
         assert resident_bytes([process.pid]) > 1_000_000
         assert process.pid in descendants(table(), [os.getpid()])
         assert tree(process.pid).own == {process.pid}
