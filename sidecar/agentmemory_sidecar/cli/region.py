@@ -53,19 +53,15 @@ def drain(api: Api, output: str, to: str, timeout: float) -> int:
 
     Exit code 1 where a session did not come over in time; the others are done, so say it again.
     """
-    whole, late, after = 0, [], ""
-    while True:
-        page = api.get(f"/v1/sessions?limit=1000&after={quoted(after)}")
-        for row in page["sessions"]:
-            try:
-                api.post(f"/v1/sessions/{quoted(row['session'])}/move", {"to": to, "timeout_s": timeout})
-                whole += 1
-            except click.UsageError:
-                raise
-            except click.ClickException as error:
-                late.append({"session": row["session"], "why": error.format_message()})
-        if not (after := page["next"]):
-            break
+    whole, late = 0, []
+    for row in api.sessions():
+        try:
+            api.post(f"/v1/sessions/{quoted(row['session'])}/move", {"to": to, "timeout_s": timeout})
+            whole += 1
+        except click.UsageError:
+            raise
+        except click.ClickException as error:
+            late.append({"session": row["session"], "why": error.format_message()})
     if output == "json":
         click.echo(json.dumps({"to": to, "whole": whole, "late": late}, indent=2))
     else:

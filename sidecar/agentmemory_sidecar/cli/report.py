@@ -3,7 +3,6 @@
 import json
 import time
 import urllib.parse
-from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -41,7 +40,7 @@ def report(api: Api, output: str, sessions: tuple[str, ...], subject: str, since
     """Sum up what memory saved and what it refused."""
     query = urllib.parse.urlencode({"since": _moment(since)})
     whole: dict[str, Any] = {"sessions": 0, **dict.fromkeys((name for name, _ in ROWS), 0)}
-    for session in sessions or _all(api, subject):
+    for session in sessions or (row["session"] for row in api.sessions(subject)):
         one = api.get(f"/v1/sessions/{quoted(session)}/report?{query}")
         whole = {"sessions": whole["sessions"] + 1} | {name: whole[name] + one[name] for name, _ in ROWS}
     if output == "json":
@@ -59,12 +58,3 @@ def _moment(age: str) -> float:
         return time.time() - Duration.parse(age).seconds
     except ValueError as error:
         raise click.BadParameter(f"{age!r} is no age: write 90m, 24h or 7d", param_hint="--since") from error
-
-
-def _all(api: Api, subject: str) -> Iterator[str]:
-    after = ""
-    while True:
-        page = api.get("/v1/sessions?" + urllib.parse.urlencode({"subject": subject, "after": after, "limit": 100}))
-        yield from (row["session"] for row in page["sessions"])
-        if not (after := page["next"]):
-            return

@@ -3,6 +3,7 @@
 import functools
 import http.client
 import json
+import math
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
@@ -111,6 +112,17 @@ class Api:
     def post(self, path: str, body: Any) -> Any:
         return json.loads(b"".join(self._read(path, "POST", json.dumps(body))))
 
+    def sessions(self, subject: str = "", most: float = math.inf) -> Iterator[dict[str, Any]]:
+        """The rows of all sessions, or of a data subject's, page by page; at most so many."""
+        after = ""
+        while most > 0:
+            query = urllib.parse.urlencode({"subject": subject, "after": after, "limit": min(100, most)})
+            page = self.get(f"/v1/sessions?{query}")
+            yield from page["sessions"]
+            most -= len(page["sessions"])
+            if not (after := page["next"]):
+                return
+
     def lines(self, path: str) -> Iterator[Any]:
         for line in self._read(path):
             yield json.loads(line)
@@ -147,14 +159,7 @@ def session() -> None:
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 1000))
 def list_(api: Api, output: str, subject: str, limit: int) -> None:
     """List sessions."""
-    rows: list[dict[str, Any]] = []
-    after = ""
-    while len(rows) < limit:
-        query = urllib.parse.urlencode({"subject": subject, "after": after, "limit": min(100, limit - len(rows))})
-        page = api.get(f"/v1/sessions?{query}")
-        rows += page["sessions"]
-        if not (after := page["next"]):
-            break
+    rows = list(api.sessions(subject, limit))
     if output == "json":
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
         return

@@ -1,7 +1,6 @@
 """``agentmemory state``: the declared form of states, tried out and applied."""
 
 import json
-import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,12 +65,7 @@ def migrate(
 
 
 def _sessions(api: Api) -> Iterator[str]:
-    after = ""
-    while True:
-        page = api.get("/v1/sessions?" + urllib.parse.urlencode({"after": after, "limit": 100}))
-        yield from (row["session"] for row in page["sessions"] if row["state_tokens"])
-        if not (after := page["next"]):
-            return
+    return (row["session"] for row in api.sessions() if row["state_tokens"])
 
 
 def _read(path: Path) -> dict[str, Any]:
