@@ -140,11 +140,6 @@ def state_as_read(item: Item, config: SidecarConfig, conversation: Conversation)
     return lay_over(state, waiting) if waiting else state
 
 
-def lands_here(item: Item, config: SidecarConfig, question: Question) -> bool:
-    """Whether a step's patch is applied with its own commit: the state is the conversation's, and of a form known here."""
-    return question.owns_state and form_of(config).knows(from_json(item.state))
-
-
 def with_migration(config: SidecarConfig, item: Item, read: dict[str, Any], patch: Patch) -> Patch:
     """A patch that was made for the state as it was read, behind what makes that of the item's."""
     if config.form is None or not item.state:

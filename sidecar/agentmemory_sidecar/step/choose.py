@@ -18,16 +18,15 @@ async def choose(services: Services, question: Question, memory: Memory, injecti
         injection.replay = type(injection.replay)()
     if not memory.remembers or not memory.state:
         return NOBODY
-    left = config.injection.conversation_tokens - injection.replay.tokens
-    wanted = Wanted(
-        memory.state,
-        request.last_user_text,
-        min(config.filter.budget_tokens, left),
-        config.filter.pinned,
-        (*config.filter.never_in_prompt, POINTER),
-        injection.replay.claims,
-    )
+    filtering = config.filter
+    never = (*filtering.never_in_prompt, POINTER)
     if not request.starts_turn or injection.stands_at(request):
-        services.filter.learn(wanted)
+        services.filter.learn(Wanted(memory.state, "", 0, filtering.pinned, never))
         return NOBODY
-    return await services.filter.select(wanted) if wanted.budget_tokens > 0 else NOBODY
+    budget = min(filtering.budget_tokens, config.injection.conversation_tokens - injection.replay.tokens)
+    if budget <= 0:
+        return NOBODY
+    said = injection.replay.claims
+    return await services.filter.select(
+        Wanted(memory.state, request.last_user_text, budget, filtering.pinned, never, said)
+    )

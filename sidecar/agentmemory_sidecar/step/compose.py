@@ -61,8 +61,7 @@ def next_item(config: SidecarConfig, archived: int, finished: Finished, base: It
     item.created_at, item.updated_at = item.created_at or place.now, place.now
     # One whose bytes wait in chunk items stays until the sweep has carried it and taken the chunks away.
     item.outbox = [record for record in item.outbox if record.seq > archived or not record.data]
-    here = not finished.patch.operations or build.lands_here(base, config, question)
-    applied = _apply_patch(config, finished, base, item, versions, threshold, here=here)
+    applied, here = _apply_patch(config, finished, base, item, versions, threshold)
     if config.many_heads:
         own = applied if here else Patch.none(question.step)
         heads.record(config, place.head, item, build.linked_patch(own, threshold, drafts))
@@ -112,19 +111,35 @@ def _injected(injection: Injection) -> dict[str, Any]:
 
 
 def _apply_patch(
-    config: SidecarConfig, finished: Finished, base: Item, item: Item, versions: Versions, threshold: int, *, here: bool
-) -> Patch:
-    """Change the state in ``item`` as the patch says; returns what was applied, or what was sent where ``here`` is False."""
-    patch, step = finished.patch, finished.question.step
+    config: SidecarConfig, finished: Finished, base: Item, item: Item, versions: Versions, threshold: int
+) -> tuple[Patch, bool]:
+    """Change the state in ``item`` as the patch says; returns what was applied, or sent, and whether it was applied: the
+    state is the conversation's own, and of a form known here."""
+    patch, question = finished.patch, finished.question
     if not patch.operations:
-        return patch
-    if not here:
-        whole = build.linked_patch(patch, threshold, finished.drafts)
-        build.send_patch(item, config, finished.question, finished.memory.state, whole)
-        return patch
-    user = finished.question.identity.user
-    newer = build.state_of(base, config, user)
-    read = newer if base is finished.memory.item else build.state_of(finished.memory.item, config, user)
+        return patch, True
+    if question.owns_state:
+        newer = build.state_of(base, config, question.identity.user)
+        if form_of(config).knows(newer):
+            return _landed(config, finished, base, newer, item, versions, threshold), True
+    whole = build.linked_patch(patch, threshold, finished.drafts)
+    build.send_patch(item, config, question, finished.memory.state, whole)
+    return patch, False
+
+
+def _landed(
+    config: SidecarConfig,
+    finished: Finished,
+    base: Item,
+    newer: dict[str, Any],
+    item: Item,
+    versions: Versions,
+    threshold: int,
+) -> Patch:
+    """Apply the patch to the state of ``base``, which is ``newer``; returns what of it was applied."""
+    patch, step = finished.patch, finished.question.step
+    was_read = finished.memory.item
+    read = newer if base is was_read else build.state_of(was_read, config, finished.question.identity.user)
     rebased = rebase(read, newer, patch)
     if wrong := form_of(config).refusal(newer, rebased.state):
         # Claude was told that its files are saved, and no schema speaks of them.
