@@ -74,10 +74,13 @@ class Faults:
         return bool(self._planned)
 
     async def pause(self) -> None:
-        """Stand still: no other call of this process goes out meanwhile either."""
+        """Stand still: no other call of this process goes out meanwhile either.
+
+        The clock ends it, not the call that met it: a call whose client hangs up is cancelled while it waits here.
+        """
         self._running.clear()
-        await asyncio.sleep(self.pause_s)
-        self._running.set()
+        asyncio.get_running_loop().call_later(self.pause_s, self._running.set)
+        await self._running.wait()
 
     def _due(self, name: str) -> Kind | None:
         for planned in self._planned:
