@@ -51,9 +51,9 @@ def lexical(case: Case, weights: Weights = WEIGHTS, near: Callable[[str], Sequen
         kept: list[int] = []
         left = budget
 
-        def take(number: int, _score: float, why_not: str) -> bool:
+        def take(number: int, _score: float) -> bool:
             nonlocal left
-            if why_not or costs[number] > left:
+            if costs[number] > left:
                 return False
             left -= costs[number]
             kept.append(number)

@@ -100,7 +100,7 @@ def told(chosen: Chosen, *, explain: bool) -> dict[str, Any]:
             {"pointer": fact.pointer, "tokens": fact.tokens, "score": fact.score, "reason": fact.reason}
             for fact in chosen.selection.facts
         ]
-        result["out"] = [msgspec.to_builtins(fact) for fact in chosen.selection.dropped]
+        result["out"] = [msgspec.structs.asdict(fact) for fact in chosen.selection.dropped]
     return result
 
 

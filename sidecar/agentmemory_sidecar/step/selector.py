@@ -57,8 +57,6 @@ class Chosen:
 
 
 NOBODY = Chosen()
-TOLD_OUT = 20
-"""How many facts that stayed out a record names."""
 
 
 def reasons(chosen: Chosen) -> dict[str, Any]:
@@ -69,7 +67,7 @@ def reasons(chosen: Chosen) -> dict[str, Any]:
     selection = chosen.selection
     return {
         "in": [[fact.pointer, fact.tokens, fact.score, fact.reason] for fact in selection.facts],
-        "out": [[fact.pointer, fact.tokens, fact.score, fact.reason] for fact in selection.dropped[:TOLD_OUT]],
+        "out": selection.dropped,
     }
 
 

@@ -22,7 +22,7 @@ class Fact(msgspec.Struct, frozen=True):
     """Why it is in: ``pinned``, or the words that it was found by."""
 
 
-class Dropped(msgspec.Struct, frozen=True):
+class Dropped(msgspec.Struct, frozen=True, array_like=True):
     """A fact that stayed out, and why: ``said`` (an earlier injection says it), ``budget``, ``duplicate``."""
 
     pointer: str
@@ -36,7 +36,8 @@ class Selection(msgspec.Struct, frozen=True):
 
     facts: tuple[Fact, ...] = ()
     dropped: tuple[Dropped, ...] = ()
-    """Relevant facts that stayed out, best first; those with nothing in common with the query are not listed."""
+    """Relevant facts that stayed out, best first; those with nothing in common with the query are not listed. Where an
+    earlier injection says all there is, nothing is compared with the query, and they stand in the state's order."""
     tokens: int = 0
     """An upper bound of what ``render`` makes of it, frame included; never above the budget."""
     state_tokens: int = 0
@@ -82,7 +83,8 @@ class Filter(Protocol):
 
         ``pinned`` and ``never`` are JSON pointers of parts that always (in this order) or never go in; ``never`` wins.
         ``said`` is what earlier injections say, pointer to value hash: the same value is not said again. With ``explain``
-        the reasons are filled in, and what stayed out is listed.
+        the reasons are filled in, and what stayed out is listed. A state that was asked about is not changed any more: what
+        was found out about it is used again for the same object.
         """
         ...
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import compress, pairwise
 from math import log
+from weakref import WeakValueDictionary
 
 from agentmemory_sidecar.memory.filter import times
 from agentmemory_sidecar.memory.filter.facts import RawFact
@@ -133,19 +134,31 @@ def _seen(text: str) -> tuple[str, bool, str]:
     return match[1] if match else "", text.rstrip().endswith("?"), " ".join(text.lower().split())
 
 
-@lru_cache(maxsize=4_096)
-def _read(text: str, start: int) -> tuple[frozenset[str], dict[str, int], int]:
-    """The stems of a text from ``start`` on, how often each term stands in it (stems, pairs of them, and beginnings of the
-    long ones), and how many terms that are.
+class _Read:
+    """The stems of a text, how often each term stands in it (stems, pairs of them, and beginnings of the long ones), and how
+    many terms that are."""
 
-    Remembered: most facts of a state are those of the version before it.
-    """
-    stems = content_stems(text[start:])
-    bag = Counter(stems)
-    bag.update(f"{a} {b}" for a, b in pairwise(stems))
-    terms = frozenset(stems)
-    bag.update("^" + term[:5] for term in terms if len(term) > 5)
-    return terms, dict(bag), sum(bag.values())
+    __slots__ = ("__weakref__", "bag", "length", "terms")
+
+    def __init__(self, text: str) -> None:
+        stems = content_stems(text)
+        self.terms = frozenset(stems)
+        beginnings = ["^" + term[:5] for term in self.terms if len(term) > 5]
+        found = [*stems, *[f"{a} {b}" for a, b in pairwise(stems)], *beginnings]
+        self.bag: dict[str, int] = dict(Counter(found))
+        self.length = len(found)
+
+
+_texts: WeakValueDictionary[tuple[str, int], _Read] = WeakValueDictionary()
+"""What the indexes that there are have read: most facts of a state are those of the version before it."""
+
+
+def _read(text: str, start: int) -> _Read:
+    """A text from ``start`` on."""
+    known = _texts.get((text, start))
+    if known is None:
+        known = _texts[text, start] = _Read(text[start:])
+    return known
 
 
 @lru_cache(maxsize=8_192)
@@ -188,22 +201,20 @@ class Index:
         self.same_text = [numbers.setdefault(plain, len(numbers)) for _, _, plain in seen]
         """Facts with one number here say the same, word for word."""
 
-        self.terms: list[frozenset[str]] = []
+        self._read: list[_Read] = []
         said_by: list[Mapping[str, int]] = []
-        bags: list[Mapping[str, int]] = []
-        lengths: list[int] = []
         in_groups: list[defaultdict[str, int]] = [defaultdict(int) for _ in range(groups)]
         nobody: Mapping[str, int] = {}
         for at, (text, speaker) in enumerate(zip(texts, speakers, strict=True)):
-            terms, bag, length = _read(text, len(speaker) + 1 if speaker else 0)
+            read = _read(text, len(speaker) + 1 if speaker else 0)
             group = in_groups[self.group[at]]
-            for term in terms:
+            for term in read.terms:
                 group[term] += 1
-            self.terms.append(terms)
-            bags.append(bag)
-            lengths.append(length)
+            self._read.append(read)
             said_by.append(Counter(content_stems(speaker)) if speaker else nobody)
-        self.text = Postings(bags, weights.k1, weights.b, lengths)
+        self.terms = [read.terms for read in self._read]
+        lengths = [read.length for read in self._read]
+        self.text = Postings([read.bag for read in self._read], weights.k1, weights.b, lengths)
         self.by = Postings(said_by, weights.k1, 0.0)
         self.where = Postings([_pointer_terms(_named(fact.pointer)) for fact in facts], weights.k1, 0.3)
         self.whole = Postings(in_groups, 1.2, 0.5)

@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from heapq import nlargest
 from typing import Any
 
 import msgspec
@@ -19,7 +20,7 @@ _encode = msgspec.json.Encoder().encode
 
 KEPT_FACTS = 10_000
 """Facts in the indexes that are kept, one for each version of a state that was asked lately."""
-LISTED = 50
+LISTED = 20
 """How many facts that stayed out are told of."""
 MISSES = 60
 """How many facts that do not fit are tried before the budget counts as full."""
@@ -28,8 +29,15 @@ QUERY_LIMIT = 2_000
 _FRAME = (FRAME_CHARACTERS + 3) // 4
 
 
-@dataclass(frozen=True, slots=True)
+_Key = tuple[object, tuple[str, ...], tuple[str, ...]]
+
+
+@dataclass(slots=True)
 class _Prepared:
+    """What is found out about a state before anybody asks. Only ``state`` ever changes: it is whichever object of this
+    content was asked about last."""
+
+    state: Mapping[str, Any]
     index: Index
     facts: list[Fact]
     """With their costs, without a heading."""
@@ -46,6 +54,8 @@ class _Prepared:
     """Facts that go in first, in their order."""
     cheapest: int
     state_tokens: int
+    all_said: list[Dropped]
+    """What stays out where everything was said."""
 
 
 class Lexical:
@@ -53,7 +63,10 @@ class Lexical:
 
     def __init__(self, weights: Weights = WEIGHTS) -> None:
         self._weights = weights
-        self._kept: OrderedDict[tuple[object, ...], _Prepared] = OrderedDict()
+        self._kept: OrderedDict[_Key, _Prepared] = OrderedDict()
+        """By what the states say."""
+        self._seen: dict[_Key, tuple[_Key, _Prepared]] = {}
+        """The same by the objects' identity, with the key above: a session's next question is about the very same one."""
 
     def select(
         self,
@@ -68,19 +81,24 @@ class Lexical:
         hints: Hints = NO_HINTS,
     ) -> Selection:
         prepared = self._prepare(state, tuple(pinned), tuple(never))
-        budget = _Budget(prepared, budget_tokens - _FRAME, _said(said or {}), explain=explain)
+        budget = _Budget(prepared, budget_tokens - _FRAME, _said(said or {}))
         for number in prepared.pinned:
             budget.pin(number)
-        if not budget.truncated and budget.has_room:
+        dropped = [budget.refused(number) for number in budget.cut_off] if explain else []
+        if not budget.truncated and (budget.has_room or (explain and budget.has_open)):
             query = _shortened(query)
             first = [n for pointer in hints.picked if (n := prepared.numbers.get(pointer)) is not None]
             scores = {} if hints.only_picked else prepared.index.scores(query, hints.near)
-            budget.offer([*first, *scores])
-            taken = _pick(prepared, first, budget)
-            fill(prepared.index, query, scores, prepared.costs, budget.take, taken)
+            left = budget.offer([*first, *scores])
+            taken = _pick(prepared, first, budget, left)
+            fill(prepared.index, query, scores, prepared.costs, budget.take, taken, left)
+            if explain:
+                dropped += budget.stayed_out(dict.fromkeys(first, 0.0) | scores, taken)
+        elif explain and not budget.truncated:
+            dropped = prepared.all_said
         facts = budget.chosen((lambda number: _why(prepared, number, query, hints)) if explain else None)
         tokens = budget.used + _FRAME if facts else 0
-        return Selection(facts, tuple(budget.dropped[:LISTED]), tokens, prepared.state_tokens, budget.truncated)
+        return Selection(facts, tuple(dropped[:LISTED]), tokens, prepared.state_tokens, budget.truncated)
 
     def searched(
         self, state: Mapping[str, Any], *, pinned: Sequence[str] = (), never: Sequence[str] = ()
@@ -113,15 +131,26 @@ class Lexical:
         return [prepared.facts[number] for number in numbers]
 
     def _prepare(self, state: Mapping[str, Any], pinned: tuple[str, ...], never: tuple[str, ...]) -> _Prepared:
+        same = (id(state), pinned, never)
+        if (seen := self._seen.get(same)) is not None:
+            self._kept.move_to_end(seen[0])
+            return seen[1]
         data = _encode(state)
         key = (data, pinned, never)
         prepared = self._kept.get(key)
         if prepared is None:
-            prepared = self._kept[key] = _build(facts_of(state, pinned, never), pinned, estimate(data), self._weights)
+            raw = facts_of(state, pinned, never)
+            prepared = self._kept[key] = _build(state, raw, pinned, estimate(data), self._weights)
             total = sum(len(kept.facts) for kept in self._kept.values())
             while len(self._kept) > 1 and total > KEPT_FACTS:
-                total -= len(self._kept.popitem(last=False)[1].facts)
-        self._kept.move_to_end(key)
+                gone, old = self._kept.popitem(last=False)
+                del self._seen[id(old.state), *gone[1:]]
+                total -= len(old.facts)
+        else:
+            self._kept.move_to_end(key)
+            del self._seen[id(prepared.state), pinned, never]
+            prepared.state = state  # an object that is held here: nobody else can have its identity
+        self._seen[same] = key, prepared
         return prepared
 
 
@@ -130,40 +159,44 @@ def fill(
     query: str,
     scores: Mapping[int, float],
     costs: Sequence[int],
-    take: Callable[[int, float, str], bool | None],
+    take: Callable[[int, float], bool | None],
     taken: set[int] | None = None,
+    left: set[int] | None = None,
 ) -> None:
-    """Offer facts in order of worth, with ``duplicate`` for one that says word for word what a taken one says.
+    """Offer facts in order of worth, but none that says word for word what a taken one says.
 
     ``scores`` are the index's own for the query. ``take`` tells whether it took the fact, or None to stop; what does not
-    fit leaves room for smaller ones behind it. ``taken`` are the texts (``Index.same_text``) that are in already.
+    fit leaves room for smaller ones behind it. ``taken`` are the texts (``Index.same_text``) that are in already, ``left``
+    the facts that may go in, by default all; both are brought up to date.
     """
     taken = set() if taken is None else taken
+    left = set(scores) if left is None else left
     misses = 0
-    for number in index.in_order(scores, costs, query):
+    for number in index.in_order(scores, costs, query) if left else ():
+        if number not in left:
+            continue
+        left.remove(number)
         same = index.same_text[number]
-        if same in taken:
-            take(number, scores[number], "duplicate")
-            continue
-        took = take(number, scores[number], "")
-        if took is None:
-            return
-        if took:
-            taken.add(same)
-            continue
-        misses += 1
-        if misses > MISSES:
+        if same not in taken:
+            took = take(number, scores[number])
+            if took is None:
+                return
+            if took:
+                taken.add(same)
+            else:
+                misses += 1
+        if misses > MISSES or not left:
             return
 
 
-def _pick(prepared: _Prepared, numbers: Iterable[int], budget: "_Budget") -> set[int]:
+def _pick(prepared: _Prepared, numbers: Iterable[int], budget: "_Budget", left: set[int]) -> set[int]:
     """Take the facts that a model picked, in its order; returns the texts that are in by then."""
     same_text = prepared.index.same_text
     taken: set[int] = set()
     for number in numbers:
-        text = same_text[number]
-        if budget.take(number, 0.0, "duplicate" if text in taken else ""):
-            taken.add(text)
+        if number in left and same_text[number] not in taken and budget.take(number, 0.0):
+            left.remove(number)
+            taken.add(same_text[number])
     return taken
 
 
@@ -178,33 +211,36 @@ def _why(prepared: _Prepared, number: int, query: str, hints: Hints) -> str:
 class _Budget:
     """Takes facts while they fit."""
 
-    def __init__(self, prepared: _Prepared, tokens: int, said: set[tuple[str, str]], *, explain: bool) -> None:
+    def __init__(self, prepared: _Prepared, tokens: int, said: set[tuple[str, str]]) -> None:
         self._prepared = prepared
         self._left = tokens
         self._cheapest = prepared.cheapest
-        self._fresh: set[int] = set()
-        """Facts that were found and may go in: neither taken nor said."""
         self._said = said
-        self._explain = explain
         self._facts: dict[int, Fact] = {}
         self._under: set[str] = set()
         self._pinned: list[int] = []
-        self.dropped: list[Dropped] = []
+        self.cut_off: list[int] = []
+        """Pinned facts that stayed out."""
         self.used = 0
         self.truncated = False
 
     @property
     def has_room(self) -> bool:
-        """Whether any fact could go in, or somebody asks why not. In a long conversation all of a small state is said."""
-        if self._explain:
-            return True
+        """Whether any fact could go in. In a long conversation all of a small state is said."""
         costs, left = self._prepared.costs, self._left
         return left >= self._prepared.cheapest and any(costs[n] <= left for n in self._open(range(len(costs))))
 
-    def offer(self, numbers: Iterable[int]) -> None:
-        """These facts were found, only they will be offered from here on."""
-        self._fresh = set(self._open(numbers))
-        self._cheapest = min(map(self._prepared.costs.__getitem__, self._fresh), default=0)
+    @property
+    def has_open(self) -> bool:
+        """Whether there is any fact that neither is in nor was said."""
+        return any(True for _ in self._open(range(len(self._prepared.costs))))
+
+    def offer(self, numbers: Iterable[int]) -> set[int]:
+        """These facts were found, only they will be offered from here on. Returns those that may go in: neither taken nor
+        said."""
+        left = set(self._open(numbers))
+        self._cheapest = min(map(self._prepared.costs.__getitem__, left), default=0)
+        return left
 
     def _open(self, numbers: Iterable[int]) -> Iterator[int]:
         facts, places, said = self._prepared.facts, self._prepared.places, self._said
@@ -218,39 +254,43 @@ class _Budget:
         if number in self._facts:
             return
         if self._is_said(number, fact):
-            self._drop(fact, 0.0, "said")
+            self.cut_off.append(number)
             return
         cost = self._cost(number, fact)
         if cost > self._left and not self.truncated:
             self.truncated = True
             fact, cost = self._cut(number, fact)
         if cost > self._left or not fact.text:
-            self._drop(self._prepared.facts[number], 0.0, "budget")
+            self.cut_off.append(number)
             return
         self._pinned.append(number)
         self._put(number, _with(fact, 0.0, pinned=True), cost)
 
-    def take(self, number: int, score: float, why_not: str) -> bool | None:
-        """Take a fact by its score; False where it stays out, None where no other fits either."""
-        if not self._explain:
-            if not self._fresh or self._left < self._cheapest:
-                return None
-            if number not in self._fresh:
-                return False
-            self._fresh.remove(number)
-        if number in self._facts:
-            return False
+    def take(self, number: int, score: float) -> bool | None:
+        """Take a fact by its score; False where it does not fit, None where no other fits either."""
+        if self._left < self._cheapest:
+            return None
         fact = self._prepared.facts[number]
-        if self._explain and self._is_said(number, fact):
-            why_not = "said"
         cost = self._cost(number, fact)
-        if not why_not and cost > self._left:
-            why_not = "budget"
-        if why_not:
-            self._drop(fact, score, why_not)
+        if cost > self._left:
             return False
         self._put(number, _with(fact, score), cost)
         return True
+
+    def stayed_out(self, scores: Mapping[int, float], taken: set[int]) -> list[Dropped]:
+        """The best of the facts that were found and are not in; ``taken`` are the texts that are."""
+        out = [number for number in scores if number not in self._facts and number not in self.cut_off]
+        same_text = self._prepared.index.same_text
+        return [
+            self.refused(number, scores[number], "duplicate" if same_text[number] in taken else "budget")
+            for number in nlargest(LISTED, out, key=scores.__getitem__)
+        ]
+
+    def refused(self, number: int, score: float = 0.0, why: str = "budget") -> Dropped:
+        """A fact that stayed out, for the reason given unless it was said."""
+        fact = self._prepared.facts[number]
+        why = "said" if self._is_said(number, fact) else why
+        return Dropped(fact.pointer, fact.tokens, round(score, 4), why)
 
     def chosen(self, found_by: Callable[[int], str] | None) -> tuple[Fact, ...]:
         """Pinned facts in their order, then the others in the state's, those of one parent together."""
@@ -294,12 +334,10 @@ class _Budget:
     def _is_said(self, number: int, fact: Fact) -> bool:
         return (self._prepared.places[number], fact.hash) in self._said
 
-    def _drop(self, fact: Fact, score: float, reason: str) -> None:
-        if self._explain:
-            self.dropped.append(Dropped(fact.pointer, fact.tokens, round(score, 4), reason))
 
-
-def _build(raw: list[RawFact], pinned: Sequence[str], state_tokens: int, weights: Weights) -> _Prepared:
+def _build(
+    state: Mapping[str, Any], raw: list[RawFact], pinned: Sequence[str], state_tokens: int, weights: Weights
+) -> _Prepared:
     facts, headings = [], []
     for one in raw:
         fact = Fact(one.pointer, one.text, one.hash)
@@ -308,6 +346,7 @@ def _build(raw: list[RawFact], pinned: Sequence[str], state_tokens: int, weights
     costs = [fact.tokens for fact in facts]
     first = [n for outer in pinned for n, fact in enumerate(facts) if ptr.covers(outer, fact.pointer)]
     return _Prepared(
+        state=state,
         index=Index(raw, weights),
         facts=facts,
         costs=costs,
@@ -319,6 +358,7 @@ def _build(raw: list[RawFact], pinned: Sequence[str], state_tokens: int, weights
         pinned=list(dict.fromkeys(first)),
         cheapest=min(costs, default=0),
         state_tokens=state_tokens,
+        all_said=[Dropped(fact.pointer, fact.tokens, 0.0, "said") for fact in facts[:LISTED]],
     )
 
 

@@ -1,9 +1,11 @@
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agentmemory_sidecar.memory import pointer as ptr
-from agentmemory_sidecar.memory.filter import Lexical, Selection
+from agentmemory_sidecar.memory.filter import Lexical, Selection, lexical
 from agentmemory_sidecar.memory.filter.facts import facts_of
 from agentmemory_sidecar.memory.render import claims, render
 from agentmemory_sidecar.memory.tokens import estimate
@@ -161,3 +163,44 @@ def test_the_budget_holds_and_the_choice_is_the_same_each_time(state, query, bud
 def test_with_room_for_all_every_pinned_fact_is_in(state):
     found = Lexical().select(state, "", 100_000, pinned=[""])
     assert sorted(pointers(found)) == sorted(fact.pointer for fact in facts_of(state, pinned=[""]))
+
+
+def test_what_was_said_leaves_room_for_what_was_not():
+    doors = {f"room_{number}": f"The door of room {number} is painted red" for number in range(100)}
+    other = {f"note_{number}": f"Invoice {number} was paid" for number in range(300)}
+    state = {"x": {**doors, **other, "shed": "Behind the shed a door is red"}}
+    said = dict(claims(Lexical().select(state, "which door is painted red", 3000)))
+    assert len(said) > 90
+    del said["/x/shed"]
+    assert pointers(Lexical().select(state, "which door is painted red", 300, said=said)) == ["/x/shed"]
+
+
+def test_where_all_was_said_nothing_is_compared_and_the_reason_is_told():
+    said = {fact.pointer: fact.hash for fact in facts_of(STATE)}
+    again = select("restore", said=said)
+    assert pointers(again) == []
+    assert [(dropped.pointer, dropped.reason, dropped.score) for dropped in again.dropped] == [
+        (pointer, "said", 0.0) for pointer in said
+    ]
+
+
+def test_a_state_is_read_once_for_all_questions_about_it(monkeypatch):
+    read = []
+    monkeypatch.setattr(lexical, "facts_of", lambda *given: read.append(given) or facts_of(*given))
+    filter_ = Lexical()
+    other = {"x": {"l": ["The red door"]}}
+    for state in (STATE, STATE, dict(STATE), STATE, other, {**other}, STATE):
+        assert pointers(filter_.select(state, "red restore", 300)), state
+    assert len(read) == 2
+    filter_.select(STATE, "restore", 300, pinned=["/active_mission/goal"])
+    assert len(read) == 3
+
+
+def test_what_is_kept_of_states_is_bounded(monkeypatch):
+    monkeypatch.setattr(lexical, "KEPT_FACTS", 20)
+    filter_ = Lexical()
+    for number in range(60):
+        state = {"x": {"l": [f"door {number} {place}" for place in range(8)]}}
+        assert len(filter_.select(state, f"door {number}", 300).facts) == 8
+        assert len(filter_.select(json.loads(json.dumps(state)), f"door {number}", 300).facts) == 8
+    assert len(filter_._kept) == len(filter_._seen) == 2
