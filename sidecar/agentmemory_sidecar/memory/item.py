@@ -14,6 +14,8 @@ from agentmemory_sidecar.memory.window import Turn
 FORMAT = 1
 KEPT_STEPS = 32
 """Step and patch ids kept to tell a lost answer from a refusal."""
+KEPT_NOTED = 64
+"""Ids of failed and refused steps kept to know a note that the hot tier brings again."""
 KEPT_REPLIES = 64
 """Replies kept by their marks: more than the steps of a thread that can still go on (Claude drops it after 5 minutes)."""
 KEPT_OPENINGS = 64

@@ -16,6 +16,7 @@ from agentmemory_sidecar.memory import links
 from agentmemory_sidecar.memory.form import form_of, migration
 from agentmemory_sidecar.memory.heads import Strategies
 from agentmemory_sidecar.memory.item import (
+    KEPT_NOTED,
     ChainHead,
     Conflict,
     Item,
@@ -85,7 +86,8 @@ def add_record(
 def add_notes(item: Item, place: Place, notes: Sequence[bytes], versions: Versions) -> None:
     """Records without content for the steps that were refused or failed since the last commit.
 
-    The hot tier forgets its notes when it hears of the commit; where it did not, they come again.
+    The hot tier forgets its notes when it hears of the commit. Where it did not, or comes back with older data, they come
+    again.
     """
     decoded = [msgspec.msgpack.decode(data) for data in notes]
     for note in decoded:
@@ -96,7 +98,8 @@ def add_notes(item: Item, place: Place, notes: Sequence[bytes], versions: Versio
         at = Place(place.conversation, place.region, place.key, float(note.get("at", place.now)))
         add_record(item, at, kind, payload, versions, ())
     if decoded:
-        item.noted = [note["step"] for note in decoded]
+        noted = [note["step"] for note in decoded]
+        item.noted = [*(step for step in item.noted if step not in noted), *noted][-max(KEPT_NOTED, len(noted)) :]
 
 
 def linked(value: Any, threshold: int, drafts: Drafts) -> Any:

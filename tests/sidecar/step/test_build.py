@@ -51,6 +51,15 @@ def test_notes_become_records_once() -> None:
     assert payload_of(item.outbox[1].data, KEY).outcome == "upstream_cut"
 
 
+def test_note_that_an_older_hot_tier_brings_again_is_known() -> None:
+    item = Item()
+    first, second = ([msgspec.msgpack.encode({"step": step, "kind": "failed", "at": 3.0})] for step in "ab")
+    for version, notes in enumerate((first, second, first, [*second, *first]), 1):
+        build.add_notes(item, PLACE, notes, Versions(version, version))
+
+    assert [payload_of(record.data, KEY).step for record in item.outbox] == ["a", "b"]
+
+
 def test_small_item_is_left_as_it_is(drafts: Drafts) -> None:
     item = Item(state=b"{}", outbox=[Outgoing("k", 1, b"x" * 1000)])
     spilled: list[Outgoing] = []
