@@ -6,6 +6,7 @@ the lock moves to the state item (``Degraded``) or the step is refused, as the r
 
 import asyncio
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from agentmemory_sidecar.resource.ephemeral import HotUnavailable
@@ -64,6 +65,17 @@ class Lease:
                     await self.services.state.lock(self.question.conversation, self.token, ttl)
         else:
             await self.services.hot.renew(self.question.conversation, self.token, round(ttl * 1000))
+
+    async def keep(self, entries: Mapping[str, bytes]) -> Stored | None:
+        """Store ledger entries with the write of the item's lock: it raises ``version`` behind them, so that no hot copy
+        made without knowing of them is taken for current. None where the lock is not ours any more. Raises
+        StoreUnavailable."""
+        async with self.renewing:
+            try:
+                ttl_s = self.services.config.lock.ttl_s
+                return await self.services.state.lock(self.question.conversation, self.token, ttl_s, entries)
+            except Locked:
+                return None
 
     def done(self) -> None:
         """The lock was released with the commit."""

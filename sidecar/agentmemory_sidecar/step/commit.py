@@ -152,6 +152,7 @@ async def _save(
         except StoreUnavailable:
             continue
         found = heads.whole(services.config, services.state.head, stored)
+        memory.learn(stored.ledger)
         if question.step in found.steps:
             return Written(stored.versions, found, stored.body, stored.others)
         if stored.versions.turn != versions.turn:
@@ -175,7 +176,7 @@ async def _publish(
     if lease.degraded:
         return
     entries = {key: pack_entry(entry) for key, entry in memory.ledger.items() if key not in memory.in_hot}
-    entries |= {entry.key: pack_entry(entry) for entry in injection.rounds if entry.key not in memory.in_hot}
+    entries |= {entry.key: pack_entry(entry) for entry in injection.made if entry.key not in memory.in_hot}
     reserve = ""
     if services.config.lock.scope is LockScope.TURN and not decided.ends:
         reserve = f"{written.item.mark} {mark_in_thread(written.item.replies[-1].id)}"

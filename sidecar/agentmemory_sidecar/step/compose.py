@@ -81,7 +81,7 @@ def next_item(config: SidecarConfig, archived: int, finished: Finished, base: It
         lacking = finished.injection.lacking
         rounds = tuple(one.key for one in finished.injection.rounds)
         item.remember(Made(reply.id, item.mark, request.chain.last, entry, begins(question), lacking, rounds))
-        item.entries = len(finished.memory.ledger) + len(finished.injection.made)
+        item.entries = len(finished.memory.ledger.keys() | {entry.key for entry in finished.injection.made})
         item.own_memory_tool |= finished.injection.own_tool
         build.set_last(item, question, reply, place, threshold, drafts)
     item.steps = [*item.steps, question.step][-KEPT_STEPS:]

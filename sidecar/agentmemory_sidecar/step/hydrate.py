@@ -67,6 +67,11 @@ class Memory:
     remembers: bool = True
     """False when the state tier is away and the resource lets the agent go on without it."""
 
+    def learn(self, ledger: Mapping[str, bytes]) -> None:
+        """Take in entries that other steps have made meanwhile: a hot copy is told of all that are not newer than its
+        item."""
+        self.ledger |= {key: unpack_entry(data) for key, data in ledger.items() if key not in self.ledger}
+
     def repeat(self, question: Question, now: float) -> LastStep | None:
         """The stored reply, if this is the very request it answered, its client may not have it, and it is fresh."""
         last = self.item.last

@@ -4,7 +4,7 @@
 """
 
 import contextlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -119,8 +119,8 @@ def plan(
     maker: str = "",
 ) -> Entry | None:
     """The entry for the first step of a turn, perhaps with nothing in it; None where none belongs. ``maker`` names the step
-    where another one may make an entry at the same place and not know of this: two regions have two hot tiers, and no
-    condition holds in both."""
+    where another one may make an entry at the same place and not know of this: what goes to the state tier alone
+    (``Degraded``) and to a hot tier, or to two regions' hot tiers, meets no condition that holds in both."""
     request = question.request
     here = request.last_user
     if here < 0 or not request.starts_turn or not memory.remembers or injection.stands_at(request):
@@ -151,7 +151,7 @@ async def inject(
 ) -> Prompt:
     """Freeze the new entry and build the body that goes to Claude. An entry that can be frozen nowhere is not sent."""
     injection.unsaved = _perhaps_only_hot(question.request, memory, injection.replay)
-    maker = question.step if services.config.many_heads else ""
+    maker = question.step if services.config.many_heads or lease.degraded else ""
     injection.chosen = chosen
     entry = plan(services.config, question, memory, injection, chosen.selection, maker)
     if entry is not None and (entry.text or entry.history):
@@ -232,21 +232,32 @@ async def freeze(
     kept."""
     data = pack(entry)
     conversation = question.conversation
-    if not lease.degraded:
+    try:
+        if lease.degraded:
+            return entry if await _freeze_with_lock(memory, lease, entry.key, data) else None
         try:
             standing = await services.hot.freeze(conversation, entry.key, data)
+            memory.in_hot.add(entry.key)
+            injection.unsaved[entry.key] = standing
         except StoreUnavailable:
             services.hot_health.failed()
-        else:
-            memory.in_hot.add(entry.key)
-            entry = unpack(standing)
-            injection.unsaved[entry.key] = standing
-            return entry
-    try:
-        standing = (await services.state.add_entries(conversation, {entry.key: data}))[entry.key]
+            # The hot tier may be back before this step ends, and must not take its copy for current then.
+            lease.intact = False
+            standing = (await services.state.add_entries(conversation, {entry.key: data}))[entry.key]
     except StoreUnavailable:
         return None
     return unpack(standing)
+
+
+async def _freeze_with_lock(memory: Memory, lease: Lease, key: str, data: bytes) -> bool:
+    """False where the lock is not ours any more, and the step cannot be saved either."""
+    before, stored = lease.stored, await lease.keep({key: data})
+    if stored is None:
+        return False
+    if before is not None and (stored.versions.turn, stored.body) == (before.versions.turn, before.body):
+        # Nothing but the version has moved; what else has will be met at commit.
+        memory.versions = replace(memory.versions, version=stored.versions.version)
+    return True
 
 
 def _drop_blocks(request: MessagesRequest, body: bytes) -> bytes:

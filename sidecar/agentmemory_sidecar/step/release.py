@@ -24,20 +24,25 @@ async def release(services: Services, question: Question, injection: Injection, 
     if lease.released:
         return
     if lease.outcome not in QUIET:
-        await _keep_what_was_sent(services, question, injection, client)
+        await _keep_what_was_sent(services, question, injection, lease, client)
     note = b"" if lease.outcome in QUIET else question.note(lease.outcome, services.now())
     await lease.release(note=note)
 
 
-async def _keep_what_was_sent(services: Services, question: Question, injection: Injection, client: Client) -> None:
+async def _keep_what_was_sent(
+    services: Services, question: Question, injection: Injection, lease: Lease, client: Client
+) -> None:
     """A client keeps partial thinking of a failed attempt, bound to the prompt as it was: also where nothing was put in."""
     nothing = injection.nothing
     if nothing is not None and client.begun:
-        injection.unsaved[nothing.key] = pack(nothing)
+        injection.unsaved[nothing.key] = data = pack(nothing)
         try:
-            await services.hot.freeze(question.conversation, nothing.key, injection.unsaved[nothing.key])
+            if lease.degraded:
+                await lease.keep({nothing.key: data})
+            else:
+                await services.hot.freeze(question.conversation, nothing.key, data)
         except StoreUnavailable:
-            services.hot_health.failed()
+            lease.intact = False  # only the state tier will know of it
     if injection.unsaved:
         saved = services.tasks.start(_save(services, question, injection.unsaved), "save a ledger entry")
         await asyncio.wait({saved}, timeout=SAVE_WAIT_S)

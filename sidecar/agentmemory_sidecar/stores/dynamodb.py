@@ -175,7 +175,9 @@ class DynamoStateStore:
 
         def job(table: Requests) -> Stored:
             item = take_lock(table, key, token, ttl_s)
-            add_entries(table, conversation, entries or {})
+            if entries:
+                add_entries(table, conversation, entries)
+                item = take_lock(table, key, token, ttl_s)  # whoever reads the version that this makes finds them
             ledger: dict[str, bytes] = {}
             others: dict[str, Item] = {}
             for row in table.query(key["pk"]["S"], *self._beside(conversation)):
