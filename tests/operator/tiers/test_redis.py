@@ -1,5 +1,6 @@
 """The tier's objects on a real API server. The servers themselves: tests/operator/act/test_redis.py, and e2e."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -101,6 +102,9 @@ async def test_leaves_with_everything_or_keeps_volumes_and_secrets(
     driver: Driver, kube: Cluster, namespace: str
 ) -> None:
     await settled(driver)
+    async with asyncio.timeout(60):  # the volumes are made by another controller
+        while len(await kube.list(VOLUME_CLAIM, namespace)) < 6:  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
     driver.resource["spec"]["deletionPolicy"] = "Retain"
     for _ in range(60):
         if (await driver.cycle(leaving=True)).again_s is None:
