@@ -5,6 +5,7 @@ import contextlib
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from agentmemory_sidecar.archive.keys import KeyStore, LocalKeyStore
@@ -14,7 +15,7 @@ from agentmemory_sidecar.http.upstream import HttpUpstream
 from agentmemory_sidecar.memory.rules import Rules
 from agentmemory_sidecar.metrics import Metrics
 from agentmemory_sidecar.models.embedder import NoModel
-from agentmemory_sidecar.models.strategy import selector
+from agentmemory_sidecar.models.strategy import extractor, selector
 from agentmemory_sidecar.resource.config import SidecarConfig
 from agentmemory_sidecar.step.patches import Patches
 from agentmemory_sidecar.step.recent import Recents
@@ -107,6 +108,8 @@ class Engine:
             await self.services.filter.open()
         except NoModel as error:
             log.error("filter.embeddings: %s", error)
+        if self.services.extractor is not None:
+            await self.services.extractor.learner.open()
 
     def _start(self, stores: Stores) -> None:
         upstream = HttpUpstream(self.config.upstream)
@@ -114,6 +117,9 @@ class Engine:
         self.services = services = assemble(
             self.config, stores, upstream, self._tasks, self._pod, metrics=self._metrics, session=self._session
         )
+        if self.config.extraction.sub_agent is not None:
+            services.extractor = extractor(self.config, self.config.extraction.sub_agent, self._metrics)
+            self._undo.push_async_callback(services.extractor.learner.close)
         services.elsewhere = tuple(elsewhere(services, stores, tier) for tier in stores.elsewhere)
         for container, url in self._upstreams.items():
             own = self.config.upstream.model_copy(update={"url": url.rstrip("/"), "tls": None, "server_name": ""})
@@ -124,7 +130,11 @@ class Engine:
         self._undo.push_async_callback(services.filter.close)
         self._undo.push_async_callback(self._background.close)
         self._background.start(services.renewals.run(), "renew locks")
+        if services.extractor is not None:
+            self._background.start(services.extractor.run(), "extract from turns")
         for each in (services, *services.elsewhere):
+            if services.extractor is not None:
+                each.archiver.on_unread = partial(services.extractor.submit, each, own=False)
             self._background.start(each.archiver.run(), "carry records")
         for each in services.elsewhere:
             self._background.start(each.archiver.sweep_for_ever(SWEEP_ELSEWHERE_S), "sweep outboxes of other heads")
@@ -210,6 +220,7 @@ def assemble(
         hot=stores.hot,
         state=stores.state,
         blobs=stores.blobs,
+        records=stores.records,
         keys=key_store(config, stores),
         archiver=Archiver(config.tenant, stores.records, stores.blobs, stores.state, patches, state_ttl_s=ttl),
         patches=patches,

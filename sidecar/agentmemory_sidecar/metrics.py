@@ -44,6 +44,18 @@ class Metrics:
         self.filter_model_tokens = counter(
             "filter_model_tokens", "Tokens of the model that picks from a state, by kind.", ("kind",)
         )
+        self.extractions = counter("extractions", "Attempts to learn from finished turns, by outcome.", ("outcome",))
+        self.extracted_turns = counter("extracted_turns", "Turns that a model has read.")
+        self.extraction_changes = counter(
+            "extraction_changes", "Changes that the model wanted: written, or by which rule refused.", ("outcome",)
+        )
+        self.extraction_model_tokens = counter(
+            "extraction_model_tokens", "Tokens of the model that reads finished turns, by kind.", ("kind",)
+        )
+        self.extraction_waiting = Gauge(
+            "agentmemory_extraction_waiting",
+            "Conversations that this sidecar knows to have turns that no model has read.", registry=self.registry,
+        )  # fmt: skip
         self.conflicts = counter("state_conflicts", "Patches kept as conflicts.")
         self.clashes = counter("clashes", "Writes of two regions at one place that this region came to know of.")
         self.elsewhere = counter("steps_elsewhere", "Steps whose state was read through another region's endpoint.")

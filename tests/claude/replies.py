@@ -11,7 +11,7 @@ from tests.claude.answer import answer
 from tests.claude.errors import bad, new_id
 from tests.claude.faults import Fault
 from tests.claude.prompt import Block, Prompt, asked, blocks_of, step, texts_of
-from tests.claude.structured import schema_of, smallest
+from tests.claude.structured import conforms, schema_of, smallest
 
 _decoder = msgspec.json.Decoder()
 _DIRECTIVE = re.compile(r"\[\[(tool|think|redacted|say|long|answer|stop|fault|then)\b:?\s*")
@@ -64,6 +64,8 @@ class Reply(msgspec.Struct, forbid_unknown_fields=True):
     extra_events: list[dict[str, Any]] = []
     """Further SSE events (unknown types, say) put after the ping; each needs a ``type``."""
     headers: dict[str, str] = {}
+    off_schema: bool = False
+    """Let an answer be what the schema that the request asks for does not allow. (The API never does.)"""
     compress: bool = False
     """Compress the reply if the client says it accepts that."""
 
@@ -213,6 +215,9 @@ def content(reply: Reply, prompt: Prompt, thinking_text: str) -> tuple[list[Bloc
         wanted = prompt.thinking.get("type") in ("enabled", "adaptive")
     if wanted and not any("thinking" in block["type"] for block in blocks):
         blocks.insert(0, {"type": "thinking", "thinking": wanted if isinstance(wanted, str) else thinking_text})
+    schema = schema_of(prompt.params)
+    if schema is not None and reply.stop_reason in (None, "end_turn") and not reply.off_schema:
+        conforms(schema, "".join(block["text"] for block in blocks if block["type"] == "text"))
     reason = reply.stop_reason or ("tool_use" if any(b["type"] == "tool_use" for b in blocks) else "end_turn")
     if reply.stop_reason is None and (stop := _stopped(blocks, prompt.params.get("stop_sequences") or [])):
         return blocks, "stop_sequence", stop

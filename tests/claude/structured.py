@@ -1,7 +1,10 @@
-"""Structured output: which schemas the API takes, and an answer that conforms."""
+"""Structured output: which schemas the API takes, and that answers conform."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
+
+import jsonschema_rs
 
 from tests.claude.errors import bad
 
@@ -9,6 +12,7 @@ _NOT_TAKEN = frozenset({
     "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "maxItems",
     "uniqueItems", "patternProperties", "minProperties", "maxProperties", "if", "then", "else", "not",
 })  # fmt: skip
+_MOST_UNIONS = 16
 _AT = "output_config.format.schema"
 
 
@@ -23,6 +27,9 @@ def check(params: dict[str, Any]) -> None:
     schema = schema_of(params)
     if schema is None:
         return
+    unions = sum("anyOf" in part or isinstance(part.get("type"), list) for _, part in _parts(schema, _AT))
+    if unions > _MOST_UNIONS:
+        raise bad(f"{_AT}: too many parameters with union types: {unions}", rule="output_format")
     if schema.get("type") != "object":
         raise bad(f"{_AT}: the top level must be an object", rule="output_format")
     for path, part in _parts(schema, _AT):
@@ -49,14 +56,32 @@ def _parts(schema: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, A
     for name, inner in (schema.get("properties") or {}).items():
         if isinstance(inner, dict):
             yield from _parts(inner, f"{path}.properties.{name}")
+    for name, inner in (schema.get("$defs") or {}).items():
+        yield from _parts(inner, f"{path}.$defs.{name}")
+    for word in ("anyOf", "allOf"):
+        for at, inner in enumerate(schema.get(word) or ()):
+            yield from _parts(inner, f"{path}.{word}.{at}")
     if isinstance(schema.get("items"), dict):
         yield from _parts(schema["items"], f"{path}.items")
+
+
+def conforms(schema: dict[str, Any], text: str) -> None:
+    """Raise ValueError where an answer is not one that the API would have let the model give."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        raise ValueError("the scripted answer is no JSON, which output_config.format makes sure of") from None
+    for error in jsonschema_rs.Draft202012Validator(schema).iter_errors(value):
+        where = "/".join(map(str, error.instance_path))
+        raise ValueError(f"the scripted answer does not have the schema asked for, at /{where}: {error.message}")
 
 
 def smallest(schema: dict[str, Any]) -> Any:
     """The smallest value of a schema: what the stand-in answers where no script says more."""
     if "enum" in schema:
         return schema["enum"][0]
+    if "anyOf" in schema:
+        return smallest(schema["anyOf"][0])
     match schema.get("type"):
         case "object":
             return {name: smallest(schema["properties"][name]) for name in schema.get("required", [])}

@@ -90,7 +90,7 @@ def test_shown_resources_load(page: str, text: str, tmp_path: Path) -> None:
     file = tmp_path / "shown.yaml"
     file.write_text(text)
     resource = load(file)
-    values = LocalValues(tmp_path, None, {"FILTER_API_KEY": "shown"})
+    values = LocalValues(tmp_path, None, {"FILTER_API_KEY": "shown", "EXTRACTION_API_KEY": "shown"})
     compile_resource(resource, resource.spec.regions[0], values=values, data_dir=tmp_path)
 
 

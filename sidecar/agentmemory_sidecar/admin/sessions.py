@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from agentmemory_sidecar.archive.blobs import BlobReader, Drafts
+from agentmemory_sidecar.archive.blobs import BlobReader
 from agentmemory_sidecar.archive.explain import explained
 from agentmemory_sidecar.archive.reader import Record, RecordReader
 from agentmemory_sidecar.archive.record import Payload
@@ -15,13 +15,14 @@ from agentmemory_sidecar.archive.report import Report, report
 from agentmemory_sidecar.memory import links
 from agentmemory_sidecar.memory.admin_patch import from_json_patch, from_merge_patch
 from agentmemory_sidecar.memory.conflicts import listed, settle
+from agentmemory_sidecar.memory.extraction import provenance
 from agentmemory_sidecar.memory.form import form_of, migration, version_of
-from agentmemory_sidecar.memory.item import KEPT_STEPS, Item, Outgoing
+from agentmemory_sidecar.memory.item import Item
 from agentmemory_sidecar.memory.state import Patch, PatchError, apply, from_json
 from agentmemory_sidecar.memory.tokens import estimate
 from agentmemory_sidecar.step import build, heads
 from agentmemory_sidecar.step.services import Services
-from agentmemory_sidecar.step.values import write_values
+from agentmemory_sidecar.step.writing import change, place_of, save
 from agentmemory_sidecar.stores.protocols import (
     ROOT,
     Conversation,
@@ -117,6 +118,7 @@ class Sessions:
                 "ledger": len(stored.ledger),
                 "outbox": len(item.outbox),
                 "patches": len(item.patches),
+                "unread": len(item.unread),
                 "conflicts": listed(item, self._services.state.head),
                 "created_at": item.created_at,
                 "updated_at": item.updated_at,
@@ -124,8 +126,11 @@ class Sessions:
         stored = await self._services.state.read(self._conversation(session))
         item = self._item(stored)
         state = build.state_as_read(item, self._services.config, self._conversation(session))
-        shown = state if pii else form_of(self._services.config).masked(state)
-        return {"session": session, "subject": item.subject, "state": shown, "conversations": conversations}
+        shown = provenance.without(state if pii else form_of(self._services.config).masked(state))
+        learnt = provenance.shown(state)
+        return {
+            "session": session, "subject": item.subject, "state": shown, "learnt": learnt, "conversations": conversations,
+        }  # fmt: skip
 
     async def state(self, session: str) -> SessionState:
         """The state object with its big values read back in. Raises NoSuchSession."""
@@ -178,42 +183,15 @@ class Sessions:
         self, conversation: Conversation, item: Item, read: Versions, state: dict[str, Any], patch: Patch
     ) -> None:
         config = self._services.config
-        place, drafts = await self._place(conversation, item)
-        limit = build.state_limit(config)
-        if not build.set_state(item, state, config.blob_threshold_bytes, drafts, limit=limit):
-            raise PatchError(f"a state of more than {limit} bytes", "", "keep less, or in fewer words")
-        heads.record(config, place.head, item, build.linked_patch(patch, config.blob_threshold_bytes, drafts))
+        place, drafts = await place_of(self._services, conversation, item)
+        if not change(self._services, place, drafts, item, state, patch):
+            raise PatchError(
+                f"a state of more than {build.state_limit(config)} bytes", "", "keep less, or in fewer words"
+            )
         payload = Payload(
             step=patch.id, patch=build.linked(msgspec.to_builtins(patch), config.blob_threshold_bytes, drafts)
         )
-        await self._save(place, drafts, item, read, payload)
-
-    async def _place(self, conversation: Conversation, item: Item) -> tuple[build.Place, Drafts]:
-        services = self._services
-        key = await services.keys.key(self._tenant, item.subject or conversation.owner)
-        place = build.Place(conversation, services.writer, key, services.now(), services.state.head)
-        return place, Drafts(self._tenant, key)
-
-    async def _save(self, place: build.Place, drafts: Drafts, item: Item, read: Versions, payload: Payload) -> None:
-        """Write the changed item with its record; raises StaleWrite."""
-        services, conversation = self._services, place.conversation
-        new = Versions(read.turn, read.version + 1)
-        if not item.subject and conversation.is_session:
-            await services.state.index(self._tenant, place.key.subject, conversation.session)
-        item.subject, item.updated_at, item.created_at = place.key.subject, place.now, item.created_at or place.now
-        item.steps = [*item.steps, payload.step][-KEPT_STEPS:]
-        build.add_record(item, place, "patch", payload, new, drafts.keys)
-        spilled: list[Outgoing] = []
-        body = build.shrink(item, spilled.append, drafts)
-        body = await write_values(services, conversation, item, body, drafts, spilled)
-        await services.state.write(
-            conversation, body, expect=read, new=new, pending=item.pending, ttl_s=services.state_ttl_s
-        )
-        services.archiver.submit(conversation, item.outbox)
-        try:
-            await services.hot.drop(conversation)
-        except StoreUnavailable:
-            services.hot_health.failed()
+        await save(self._services, place, drafts, item, read, payload)
 
     async def migrate(self, session: str) -> dict[str, Any]:
         """Store a state as the declared migrations have it read, without waiting for its next change. Tells both versions
@@ -252,9 +230,10 @@ class Sessions:
             item = self._item(stored)
             if unknown := settle(item, self._services.state.head, names):
                 raise NoSuchConflict(min(unknown))
-            place, drafts = await self._place(conversation, item)
+            place, drafts = await place_of(self._services, conversation, item)
+            payload = Payload(step=f"admin-{secrets.token_hex(8)}")
             try:
-                await self._save(place, drafts, item, stored.versions, Payload(step=f"admin-{secrets.token_hex(8)}"))
+                await save(self._services, place, drafts, item, stored.versions, payload)
             except StaleWrite:
                 continue
             return listed(item, self._services.state.head)

@@ -8,14 +8,15 @@ item by the conversation's next commit, or by the sweep once the conversation is
 import asyncio
 import contextlib
 import logging
+import time
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
 
 from agentmemory_sidecar.archive.record import hash_of
-from agentmemory_sidecar.memory.item import Outgoing, UnknownFormat, pack, unpack
+from agentmemory_sidecar.memory.item import Item, Outgoing, UnknownFormat, pack, unpack
 from agentmemory_sidecar.stores.protocols import (
     AlreadyWritten,
     Conversation,
@@ -34,6 +35,10 @@ GATHERED = 6_144
 """Bytes of one conversation's records from which on they are carried at once: until then they travel with its item."""
 QUEUE = 1_000
 """Records that wait in memory at the most; the rest is found again in the state tier."""
+LOOKED_AT, MOST_LOOKED_AT = 100, 6_400
+"""Conversations of one sweep: more while there are more, of which some only wait for a model to read their turns."""
+LEFT_ALONE_S = 120.0
+"""How long a conversation that waits for nothing else is not looked at again."""
 REMEMBERED = 10_000
 """Conversations of which it is known how far they are archived."""
 
@@ -69,6 +74,10 @@ class Archiver:
         self._queued: dict[Conversation, int] = {}
         """The sequence up to which the conversation's records wait in the queue."""
         self._hurry = asyncio.Event()
+        self.on_unread: Callable[[Conversation, Item], None] | None = None
+        """Told of conversations with turns that no model has read."""
+        self._looked_at = LOOKED_AT
+        self._left_alone: dict[Conversation, float] = {}
 
     def submit(self, conversation: Conversation, outbox: Sequence[Outgoing]) -> None:
         """Carry an item's whole outbox soon, in its order: ``archived`` counts on it that nothing before a carried record is
@@ -153,9 +162,12 @@ class Archiver:
 
     async def sweep(self) -> int:
         """Carry and take out what waits in the items of quiet conversations; returns how many were looked at."""
-        waiting = await self._state.pending(self._tenant)
+        waiting = await self._state.pending(self._tenant, self._looked_at)
+        self._looked_at = min(self._looked_at * 2, MOST_LOOKED_AT) if len(waiting) == self._looked_at else LOOKED_AT
+        now = time.monotonic()
+        self._left_alone = {one: self._left_alone[one] for one in waiting if self._left_alone.get(one, 0.0) > now}
         for conversation in waiting:
-            if conversation not in self._busy:
+            if conversation not in self._busy and conversation not in self._left_alone:
                 try:
                     await self._settle(conversation)
                 except UnknownFormat as error:
@@ -165,7 +177,11 @@ class Archiver:
     async def _settle(self, conversation: Conversation) -> None:
         stored = await self._state.read(conversation)
         item = unpack(stored.body)
-        if not stored.body or not item.pending:
+        if item.unread and self.on_unread is not None:
+            self.on_unread(conversation, item)
+        if not item.carries:
+            if item.unread:
+                self._left_alone[conversation] = time.monotonic() + LEFT_ALONE_S
             return
         if item.patches:
             await self._patches.apply(conversation)

@@ -7,7 +7,7 @@ import msgspec
 
 from agentmemory_sidecar.archive.blobs import BlobReader
 from agentmemory_sidecar.archive.keys import KeyStore
-from agentmemory_sidecar.archive.record import Header, Payload, header_of, payload_of, prefix_of
+from agentmemory_sidecar.archive.record import Header, Payload, header_of, key_of, payload_of, prefix_of
 from agentmemory_sidecar.archive.sealing import NotOurs
 from agentmemory_sidecar.memory import links
 from agentmemory_sidecar.memory.item import Item
@@ -43,6 +43,16 @@ class RecordReader:
                 data = outgoing.data or await self._state.get_chunks(conversation, outgoing.chunks)
                 if data is not None:
                     yield await self._opened(data)
+
+    async def one(self, conversation: Conversation, item: Item, region: str, seq: int) -> Record | None:
+        """One record of a chain; None for none."""
+        key = key_of(conversation.tenant, item.subject, conversation, region, seq)
+        waiting = next((outgoing for outgoing in item.outbox if outgoing.key == key), None)
+        if waiting is not None:
+            data = waiting.data or await self._state.get_chunks(conversation, waiting.chunks)
+        else:
+            data = await self._records.get(key)
+        return None if data is None else await self._opened(data)
 
     async def _opened(self, data: bytes) -> Record:
         header = header_of(data)

@@ -59,7 +59,9 @@ class Payload(msgspec.Struct, omit_defaults=True):
     injected: dict[str, Any] = {}
     latency_ms: dict[str, float] = {}
     outcome: str = ""
-    """Why a step failed or was refused."""
+    """Why a step failed or was refused, or why nothing could be extracted."""
+    extracted: dict[str, Any] = {}
+    """Of an extraction: ``turns`` that were read, where each change came ``from``, and what was ``refused``."""
 
 
 _header = msgspec.json.Encoder(order="sorted").encode

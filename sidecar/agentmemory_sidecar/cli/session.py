@@ -189,6 +189,12 @@ def show(api: Api, output: str, pii: bool, session_id: str) -> None:
     ]))  # fmt: skip
     click.echo("\nstate")
     click.echo(json.dumps(shown["state"], indent=2, ensure_ascii=False))
+    if shown["learnt"]:
+        click.echo("\nlearnt")
+        columns = ["place", "turn", "at", "confidence"]
+        click.echo(table(columns, [
+            [one["pointer"], one["turn"], moment(one["at"]), one["confidence"]] for one in shown["learnt"]
+        ]))  # fmt: skip
     click.echo("\nlatest turns")
     for conversation in shown["conversations"]:
         for turn in conversation["window"]:
@@ -217,6 +223,9 @@ def _history_row(record: dict[str, Any]) -> list[Any]:
     response, usage = payload.get("response") or {}, payload.get("usage") or {}
     receipt = (payload.get("injected") or {}).get("receipt") or {}
     what = payload.get("outcome") or ("(erased)" if record["payload"] is None else payload.get("model", ""))
+    if read := payload.get("extracted"):
+        learnt = f"{len(read['from'])} learnt, {len(read['refused'])} refused"
+        what = f"extraction of {len(read['turns'])} turns: {payload.get('outcome') or learnt}"
     return [
         record["seq"], moment(record["at"]), record["kind"], record["turn"], record["version"],
         response.get("stop_reason", ""), usage.get("input_tokens", ""), usage.get("output_tokens", ""),

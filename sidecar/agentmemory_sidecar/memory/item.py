@@ -7,6 +7,7 @@ not write.
 
 import msgspec
 
+from agentmemory_sidecar.memory.extraction.unread import Spent, Unread
 from agentmemory_sidecar.memory.heads import Clash, Head
 from agentmemory_sidecar.memory.ledger import Made
 from agentmemory_sidecar.memory.window import Turn
@@ -111,6 +112,12 @@ class Item(msgspec.Struct, omit_defaults=True):
     conflicts: list[Conflict] = []
     own_memory_tool: bool = False
     """The agent was seen to implement Claude's memory tool itself."""
+    began: int = 0
+    """The first record of the newest turn, in this item's chain."""
+    unread: list[Unread] = []
+    """Finished turns that no model has extracted anything from yet, oldest first; none where none is to."""
+    extracted: Spent = Spent()
+    """What extraction has cost in this conversation."""
     noted: list[str] = []
     """Failed and refused steps whose records were written and whose notes the hot tier may still hold."""
     head: Head | None = None
@@ -124,9 +131,14 @@ class Item(msgspec.Struct, omit_defaults=True):
     """What regions wrote at one place at once."""
 
     @property
-    def pending(self) -> bool:
+    def carries(self) -> bool:
         """Whether something waits to be carried elsewhere."""
         return bool(self.outbox or self.patches or self.blobs)
+
+    @property
+    def pending(self) -> bool:
+        """Whether something is left to be done when no step comes any more."""
+        return self.carries or bool(self.unread)
 
     def mark_of_reply(self, message_id: str) -> str:
         """The mark to continue a thread from; empty when the reply is not one of ours."""

@@ -5,7 +5,6 @@ state stays as it is, or only grows at its end. The answer is structured: JSON p
 offered. What facts and questions say are data to it as well: the worst that they can do is that it picks badly.
 """
 
-import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +12,12 @@ import msgspec
 
 from agentmemory_sidecar.memory.filter.base import Fact
 from agentmemory_sidecar.metrics import Metrics
+from agentmemory_sidecar.models.client import NoAnswer, SmallClaude
 from agentmemory_sidecar.resource.config import SubAgentConfig
 from agentmemory_sidecar.step.selector import NoPick
 
 if TYPE_CHECKING:
-    from anthropic import AsyncAnthropic
-    from anthropic.types import CacheControlEphemeralParam, Message, TextBlockParam
+    from anthropic.types import CacheControlEphemeralParam, TextBlockParam
 
 INSTRUCTIONS = """\
 You choose what an assistant is reminded of before it answers its user.
@@ -41,6 +40,8 @@ _SHOWN = 300
 """Characters of a fact that the model sees."""
 _QUESTION = 4_000
 """Likewise of the user's message: its beginning and its end."""
+_SAID = {"overloaded": "refused", "declined": "unreadable", "cut": "unreadable"}
+"""What the filter's metric calls what it need not tell apart."""
 _CACHED: "CacheControlEphemeralParam" = {"type": "ephemeral"}
 
 
@@ -52,69 +53,23 @@ class ClaudePicker:
     """See ``step.selector.Picker``."""
 
     def __init__(self, config: SubAgentConfig, metrics: Metrics) -> None:
-        self._config, self._metrics = config, metrics
-        self._client: AsyncAnthropic | None = None
+        self._claude = SmallClaude(config, metrics.filter_model_tokens)
 
     async def open(self) -> None:
         """Import the library, which takes a second, without holding up the loop."""
-        self._client = await asyncio.to_thread(self._made)
+        await self._claude.open()
 
     async def pick(self, facts: Sequence[Fact], query: str) -> tuple[str, ...]:
-        import anthropic
-
+        content: list[TextBlockParam] = [*listing(facts), {"type": "text", "text": _question(query)}]
         try:
-            async with asyncio.timeout(self._config.deadline_s):
-                message = await self._ask(facts, query)
-        except (TimeoutError, anthropic.APITimeoutError) as error:
-            raise NoPick("deadline") from error
-        except anthropic.APIStatusError as error:
-            raise NoPick("refused") from error
-        except anthropic.APIError as error:
-            raise NoPick("unreachable") from error
-        self._count(message)
-        if message.stop_reason != "end_turn":
-            raise NoPick("unreadable")
-        text = "".join(block.text for block in message.content if block.type == "text")
-        try:
-            picked = msgspec.json.decode(text, type=_Picked).pointers
-        except msgspec.DecodeError as error:
-            raise NoPick("unreadable") from error
+            answer = await self._claude.ask(INSTRUCTIONS, content, _SCHEMA, _Picked)
+        except NoAnswer as error:
+            raise NoPick(_SAID.get(error.reason, error.reason)) from error
         offered = {fact.pointer for fact in facts}
-        return tuple(dict.fromkeys(pointer for pointer in picked if pointer in offered))
+        return tuple(dict.fromkeys(pointer for pointer in answer.value.pointers if pointer in offered))
 
     async def close(self) -> None:
-        if self._client is not None:
-            await self._client.close()
-
-    async def _ask(self, facts: Sequence[Fact], query: str) -> "Message":
-        assert self._client is not None, "open it first"
-        return await self._client.messages.create(
-            model=self._config.model,
-            max_tokens=self._config.max_tokens,
-            system=INSTRUCTIONS,
-            messages=[{"role": "user", "content": [*listing(facts), {"type": "text", "text": _question(query)}]}],
-            output_config={"format": {"type": "json_schema", "schema": _SCHEMA}},
-        )
-
-    def _made(self) -> "AsyncAnthropic":
-        from anthropic import AsyncAnthropic
-
-        # The key is given, so the library takes no other from the environment. One answer must do: a second try would come
-        # too late.
-        return AsyncAnthropic(
-            api_key=self._config.api_key.get_secret_value(),
-            base_url=self._config.url,
-            timeout=self._config.deadline_s,
-            max_retries=0,
-        )
-
-    def _count(self, message: "Message") -> None:
-        usage = message.usage
-        for kind, tokens in (
-            ("input", usage.input_tokens), ("output", usage.output_tokens),
-            ("cache_read", usage.cache_read_input_tokens or 0), ("cache_write", usage.cache_creation_input_tokens or 0),
-        ):  # fmt: skip
-            self._metrics.filter_model_tokens.labels(kind).inc(tokens)
+        await self._claude.close()
 
 
 def listing(facts: Sequence[Fact]) -> "list[TextBlockParam]":

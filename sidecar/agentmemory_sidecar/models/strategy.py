@@ -1,14 +1,18 @@
-"""A resource's filter, put together."""
+"""A resource's filter and its extraction, put together."""
 
 import asyncio
+import time
 from pathlib import Path
 
 from agentmemory_sidecar.memory.filter import make
 from agentmemory_sidecar.metrics import Metrics
 from agentmemory_sidecar.models.embedder import Embedder, NoModel
+from agentmemory_sidecar.models.learner import ClaudeLearner
 from agentmemory_sidecar.models.picker import ClaudePicker
-from agentmemory_sidecar.resource.config import FilterConfig
+from agentmemory_sidecar.resource.config import FilterConfig, LearnerConfig, SidecarConfig
 from agentmemory_sidecar.resource.prompt import Strategy
+from agentmemory_sidecar.step.budget import Budget
+from agentmemory_sidecar.step.extractor import Extractor
 from agentmemory_sidecar.step.selector import Local, Selector
 from agentmemory_sidecar.tasks import Tasks
 
@@ -35,3 +39,9 @@ def selector(config: FilterConfig, tasks: Tasks, metrics: Metrics) -> Selector:
         tasks=tasks,
         metrics=metrics,
     )
+
+
+def extractor(config: SidecarConfig, agent: LearnerConfig, metrics: Metrics) -> Extractor:
+    """What reads finished turns. Its model is made ready by ``learner.open``."""
+    budget = Budget(config.tenant, agent.tokens_per_day, time.time)
+    return Extractor(agent, ClaudeLearner(agent, metrics), budget, metrics, time.time)

@@ -284,7 +284,21 @@ class _Compiler:
                 )
                 for rule in extraction.rules
             ),
-            sub_agent=self.sub_agent(extraction.sub_agent, ("spec", "extraction", "subAgent")),
+            sub_agent=self.learner(extraction.sub_agent, ("spec", "extraction", "subAgent")),
+        )
+
+    def learner(self, agent: ExtractionSubAgent | None, path: FieldPath) -> c.LearnerConfig | None:
+        model = self.sub_agent(agent, path)
+        if agent is None or model is None:
+            return None
+        return c.LearnerConfig(
+            **dict(model),
+            every_turns=agent.every_turns,
+            idle_s=agent.idle.seconds,
+            writes=agent.writes,
+            tool_results=agent.tool_results,
+            session_tokens_per_day=agent.limits.session_tokens_per_day,
+            tokens_per_day=agent.limits.tokens_per_day,
         )
 
     def postgres(self, postgres: Postgres, path: FieldPath) -> stores.PostgresStore:
@@ -330,7 +344,6 @@ class _Compiler:
             url=(agent.url or self.spec.upstream.url).rstrip("/"),
             deadline_s=agent.deadline.seconds,
             max_tokens=agent.max_tokens,
-            every_turns=agent.every_turns if isinstance(agent, ExtractionSubAgent) else 1,
         )
 
     def tls(self, tls: Tls | None, path: FieldPath) -> stores.TlsConfig | None:

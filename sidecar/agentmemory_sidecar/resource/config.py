@@ -110,8 +110,6 @@ class SubAgentConfig(Config):
     """The longest one answer may take (seconds)."""
     max_tokens: int
     """The longest answer (tokens)."""
-    every_turns: int = 1
-    """For extraction: how many finished turns are read at once (turns)."""
 
 
 class EmbeddingsConfig(Config):
@@ -175,6 +173,23 @@ class MergeRuleConfig(Config):
     """What becomes of writes that meet there."""
 
 
+class LearnerConfig(SubAgentConfig):
+    """A small model that turns finished turns into changes of the state."""
+
+    every_turns: int = 4
+    """How many finished turns are read at once (turns)."""
+    idle_s: float = 60.0
+    """Fewer are read after so long without another one (seconds)."""
+    writes: tuple[str, ...] = ("/extracted_context",)
+    """JSON pointers of what it may write."""
+    tool_results: bool = False
+    """Whether it reads what tools answered."""
+    session_tokens_per_day: int = 200_000
+    """The most that one conversation may take in a day (tokens)."""
+    tokens_per_day: int = 5_000_000
+    """The most that all of them may take in a day (tokens)."""
+
+
 class ExtractionConfig(Config):
     """What of a conversation becomes state."""
 
@@ -182,7 +197,7 @@ class ExtractionConfig(Config):
     """Whether the built-in rules for to-do tools are on."""
     rules: tuple[RuleConfig, ...]
     """The resource's own rules, after the built-in ones."""
-    sub_agent: SubAgentConfig | None = None
+    sub_agent: LearnerConfig | None = None
     """The model that reads finished turns."""
 
 

@@ -186,11 +186,51 @@ class Rule(Model):
         return self
 
 
+class ExtractionLimits(Model):
+    """The most that extraction may cost. What is over a limit is not lost: its turns wait for the next day (UTC)."""
+
+    session_tokens_per_day: Annotated[int, Field(ge=50_000, le=1_000_000_000)] = 200_000
+    """Tokens that one conversation's turns may take in a day, the model's input and output together."""
+    tokens_per_day: Annotated[int, Field(ge=50_000, le=1_000_000_000_000)] = 5_000_000
+    """Likewise all conversations of the resource, in all its sidecars."""
+
+
 class ExtractionSubAgent(SubAgent):
     """A small Claude model that turns finished turns into patches of the state, off the hot path."""
 
-    every_turns: Annotated[int, Field(ge=1, le=100)] = 1
-    """How many finished turns are read at once (turns)."""
+    cel = (
+        (
+            "!has(self.writes) || self.writes.all(place, place != '' && place != '/metadata' && "
+            "!place.startsWith('/metadata/') && place != '/memories' && !place.startsWith('/memories/'))",
+            "writes must not name the whole state, /metadata or /memories: those are not a model's to change",
+        ),
+    )
+
+    deadline: Annotated[Duration, Between("100ms", "5m")] = Duration.parse("30s")
+    """The longest one answer may take; its turns are then read again later. Nobody waits for it."""
+    max_tokens: Annotated[int, Field(ge=64, le=16384)] = 4096
+    """The longest answer (tokens)."""
+    every_turns: Annotated[int, Field(ge=1, le=20)] = 4
+    """How many finished turns of a conversation are read at once (turns)."""
+    idle: Annotated[Duration, Between("1s", "24h")] = Duration.parse("1m")
+    """Fewer turns are read after so long without another one."""
+    writes: Annotated[tuple[Pointer, ...], Field(min_length=1, max_length=64)] = ("/extracted_context",)
+    """Parts of the state that the model may write, as JSON pointers. What is pinned, archived or never in prompts within
+    them is left alone, unless it is named here itself."""
+    tool_results: bool = False
+    """Whether the model also reads what tools answered, which others may have written; else only what user and Claude said,
+    and which tools were called."""
+    limits: ExtractionLimits = Field(default_factory=ExtractionLimits)
+    """What it may cost."""
+
+    @model_validator(mode="after")
+    def _may_be_written(self) -> Self:
+        for pointer in self.writes:
+            if pointer == "" or pointer.split("/")[1] in ("metadata", "memories"):
+                raise invalid(
+                    "writes must not name the whole state, /metadata or /memories: those are not a model's to change"
+                )
+        return self
 
 
 class Extraction(Model):

@@ -15,7 +15,7 @@ def unsupported(resource: AgentMemory, *, managed_redis: bool = False) -> list[P
 
     ``managed_redis`` says that there is somebody who runs managed Redis Clusters: an operator.
     """
-    found = [row for check in (_stores, _server_names, _prompt) for row in check(resource.spec)]
+    found = [row for check in (_stores, _server_names) for row in check(resource.spec)]
     redis = resource.spec.ephemeral.redis
     if redis and redis.managed and not managed_redis:
         found.append(
@@ -44,8 +44,3 @@ def _server_names(spec: Spec) -> Iterator[tuple[tuple[str, ...], str]]:
             if tls and tls.server_name:
                 yield (*map(str, path), "tls", "serverName"), "connect to a host name that the certificate carries"
                 break
-
-
-def _prompt(spec: Spec) -> Iterator[tuple[tuple[str, ...], str]]:
-    if spec.extraction.sub_agent:
-        yield ("extraction", "subAgent"), "use extraction.rules"

@@ -13,6 +13,7 @@ from agentmemory_sidecar.archive.blobs import Drafts
 from agentmemory_sidecar.archive.keys import SubjectKey
 from agentmemory_sidecar.archive.record import VERSION, Header, Kind, Payload, encode, hash_of, key_of
 from agentmemory_sidecar.memory import links
+from agentmemory_sidecar.memory.extraction import provenance
 from agentmemory_sidecar.memory.form import form_of, migration
 from agentmemory_sidecar.memory.heads import Strategies
 from agentmemory_sidecar.memory.item import (
@@ -28,6 +29,7 @@ from agentmemory_sidecar.memory.outgoing import prepare
 from agentmemory_sidecar.memory.state import Patch, from_json, lay_over, to_json
 from agentmemory_sidecar.memory.window import Turn, shortened
 from agentmemory_sidecar.resource.config import SidecarConfig
+from agentmemory_sidecar.resource.state import MergeStrategy
 from agentmemory_sidecar.step.question import Question
 from agentmemory_sidecar.stores.protocols import Conversation, Versions
 from agentmemory_sidecar.wire.events import Reply
@@ -166,14 +168,15 @@ def set_last(item: Item, question: Question, reply: Reply, place: Place, thresho
     item.last = LastStep(question.step, question.fingerprint, place.now, data)
 
 
-def send_patch(item: Item, config: SidecarConfig, question: Question, state: dict[str, Any], patch: Patch) -> None:
+def send_patch(
+    item: Item, config: SidecarConfig, source: Conversation, owner: Conversation, state: dict[str, Any], patch: Patch
+) -> None:
     """A patch leaves through the conversation's outbox where the state is not its own, or of a form that is not known here.
     ``state`` is what it was made for."""
     item.patch_seq += 1
-    target = target_of(question.conversation, question.owner)
-    seen = state or form_of(config).beginning(question.identity.user)
+    target = target_of(source, owner)
     outgoing = prepare(
-        item.patch_seq, target, question.owner.agent, patch, seen, strategies(config), version=config.schema_version
+        item.patch_seq, target, owner.agent, patch, state, strategies(config), version=config.schema_version
     )
     item.patches = [*item.patches, outgoing]
 
@@ -189,8 +192,9 @@ def source_of(source: Conversation, owner: Conversation) -> str:
 
 
 def strategies(config: SidecarConfig) -> Strategies:
-    """What becomes of writes that meet, by JSON pointer."""
-    return {rule.pointer: rule.strategy for rule in config.merge}
+    """What becomes of writes that meet, by JSON pointer. Of where a fact came from, the later note stands: it tells by
+    itself whether it is the fact's."""
+    return {provenance.PLACE: MergeStrategy.LATEST, **{rule.pointer: rule.strategy for rule in config.merge}}
 
 
 def add_conflict(item: Item, source: str, versions: Versions, operations: bytes) -> None:

@@ -99,6 +99,8 @@ async def _outcome(
         services.metrics.unmerged(question.conversation, heads.unmerged(services.state.head, written.item))
     await _publish(services, question, memory, injection, decided, lease, written)
     services.archiver.submit(question.conversation, written.item.outbox)
+    if services.extractor is not None and written.item.unread:
+        services.extractor.submit(services, question.conversation, written.item)
     if written.item.patches:
         services.tasks.start(services.patches.apply(question.conversation), "apply a subagent's patches")
     said = "committed" if decided.commit else "archived"

@@ -11,6 +11,7 @@ import msgspec
 from agentmemory_sidecar.archive.blobs import Drafts
 from agentmemory_sidecar.archive.record import Payload
 from agentmemory_sidecar.memory import rules
+from agentmemory_sidecar.memory.extraction.unread import Unread, with_turn
 from agentmemory_sidecar.memory.form import Refused, form_of
 from agentmemory_sidecar.memory.item import KEPT_STEPS, Item, Outgoing
 from agentmemory_sidecar.memory.ledger import Made
@@ -95,8 +96,21 @@ def next_item(config: SidecarConfig, archived: int, finished: Finished, base: It
         injected=_injected(finished.injection),
         latency_ms={"total": question.elapsed_ms()},
     )  # fmt: skip
-    build.add_record(item, place, "step", payload, versions, drafts.keys)
+    record = build.add_record(item, place, "step", payload, versions, drafts.keys)
+    if finished.verdict.commit:
+        if all(turn.id != turn_id for turn in base.window):
+            item.began = record.seq
+        ended = Unread(turn_id, place.now, item.began or record.seq, record.seq)
+        item.unread = _unread(config, finished.verdict, item.unread, ended)
     return item
+
+
+def _unread(config: SidecarConfig, decided: Verdict, unread: list[Unread], ended: Unread) -> list[Unread]:
+    """The turns that a model is still to read. Of one whose end was cut off nothing is learnt, as its calls change
+    nothing."""
+    if config.extraction.sub_agent is None:
+        return []
+    return with_turn(unread, ended) if decided.ends and decided.apply else unread
 
 
 def _injected(injection: Injection) -> dict[str, Any]:
@@ -123,7 +137,8 @@ def _apply_patch(
         if form_of(config).knows(newer):
             return _landed(config, finished, base, newer, item, versions, threshold), True
     whole = build.linked_patch(patch, threshold, finished.drafts)
-    build.send_patch(item, config, question, finished.memory.state, whole)
+    seen = finished.memory.state or form_of(config).beginning(question.identity.user)
+    build.send_patch(item, config, question.conversation, question.owner, seen, whole)
     return patch, False
 
 

@@ -96,7 +96,7 @@ async def hydrate(services: Services, question: Question, lease: Lease) -> Memor
     try:
         memory = await _own(services, question, lease)
         if not question.owns_state:
-            memory.state = await _owner_state(services, question, memory.item)
+            memory.state = await owner_state(services, question.conversation, question.owner, memory.item)
     except StoreUnavailable as error:
         services.metrics.state_unavailable.inc()
         services.state_health.failed()
@@ -214,14 +214,14 @@ def _without(services: Services, lease: Lease) -> Memory:
     return Memory(Item(), ABSENT, (), ledger, Tier.NONE, {}, in_hot=set(ledger), remembers=False)
 
 
-async def _owner_state(services: Services, question: Question, own: Item) -> dict[str, Any]:
+async def owner_state(services: Services, conversation: Conversation, owner: Conversation, own: Item) -> dict[str, Any]:
     """The session's state for a subagent, or the project's or user's, with the conversation's own patches not applied yet
-    laid over it."""
-    item, _ = await current(services, question.owner)
+    laid over it. Raises StoreUnavailable, UnknownFormat."""
+    item, _ = await current(services, owner)
     form = form_of(services.config)
     state = form.read(from_json(item.state, region=services.config.region))
-    applied = item.applied.get(build.source_of(question.conversation, question.owner), 0)
-    target = build.target_of(question.conversation, question.owner)
+    applied = item.applied.get(build.source_of(conversation, owner), 0)
+    target = build.target_of(conversation, owner)
     due = [p for p in own.patches if p.seq > applied and p.target_session == target]
     return lay_over(state, [form.carried(p).patch for p in due])
 

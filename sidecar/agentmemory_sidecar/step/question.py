@@ -40,11 +40,7 @@ class Question:
     def __post_init__(self) -> None:
         who = self.identity
         self.conversation = Conversation(who.tenant, who.session, who.agent)
-        self.owner = self.conversation if who.agent == ROOT else Conversation(who.tenant, who.session, ROOT)
-        if self.scope is Scope.PROJECT and who.project:
-            self.owner = Conversation.shared(who.tenant, "project", who.project)
-        elif self.scope is Scope.USER and who.user:
-            self.owner = Conversation.shared(who.tenant, "user", who.user)
+        self.owner = owner_of(self.conversation, self.scope, who.user, who.project)
         thread = self.request.thread
         if self.request.continues_thread and thread is not None:
             # Until the item says which mark this reply has, the reply's id stands for it.
@@ -72,6 +68,16 @@ class Question:
         """A step without content, for the archive: it was refused, or it failed."""
         kind = "refused" if outcome == "refused" else "failed"
         return msgspec.msgpack.encode({"step": self.step, "kind": kind, "outcome": outcome, "at": at})
+
+
+def owner_of(conversation: Conversation, scope: Scope, user: str, project: str) -> Conversation:
+    """Whose item holds the state of a conversation that this user has in this project."""
+    tenant, session, agent = conversation
+    if scope is Scope.PROJECT and project:
+        return Conversation.shared(tenant, "project", project)
+    if scope is Scope.USER and user:
+        return Conversation.shared(tenant, "user", user)
+    return conversation if agent == ROOT else Conversation(tenant, session, ROOT)
 
 
 def mark_in_thread(message_id: str) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from agentmemory_sidecar.archive.keys import KeyStore
 from agentmemory_sidecar.archive.outbox import Archiver
@@ -22,6 +23,9 @@ from agentmemory_sidecar.tasks import Tasks
 from agentmemory_sidecar.wire.identify import IdentityRules
 from agentmemory_sidecar.wire.request import Newest
 
+if TYPE_CHECKING:
+    from agentmemory_sidecar.step.extractor import Extractor
+
 
 @dataclass(slots=True)
 class Services:
@@ -32,6 +36,7 @@ class Services:
     hot: HotStore
     state: StateStore
     blobs: ObjectStore
+    records: ObjectStore
     keys: KeyStore
     archiver: Archiver
     patches: Patches
@@ -42,6 +47,8 @@ class Services:
     metrics: Metrics
     tasks: Tasks
     pod: str
+    extractor: "Extractor | None" = None
+    """What reads finished turns, where the resource has a model for that."""
     state_ttl_s: int | None = None
     now: Callable[[], float] = time.time
     """Seconds since the epoch."""

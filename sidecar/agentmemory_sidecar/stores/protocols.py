@@ -66,6 +66,11 @@ class Conversation(NamedTuple):
         it, for the ids of requests hold no control characters."""
         return cls(tenant, f"{_MARK}{kind}{_MARK}{name}")
 
+    @classmethod
+    def internal(cls, tenant: str, kind: str, name: str) -> "Conversation":
+        """Where sidecars keep something of their own for each other, that is nobody's state."""
+        return cls(tenant, f"{_MARK}{kind}{_MARK}{name}")
+
     @property
     def is_session(self) -> bool:
         """Whether it is a session's, and not a project's or user's."""

@@ -40,6 +40,10 @@ def answering(*pointers: str, **more) -> Reply:
 async def test_it_gives_the_pointers_that_were_offered_in_its_order(make, claude: StrictClaude, monkeypatch):
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-the-agents")
     monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "the-agents-token")
+    monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "X-Team: the-agents-team\nx-api-key: the-agents-other")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
     claude.script(answering("/notes/7", "/secrets/1", "/notes/3", "/notes/7"))
     assert await (await make()).pick(FACTS, "What about the harbour?") == ("/notes/7", "/notes/3")
     sent = claude.requests[-1]
@@ -71,8 +75,8 @@ def test_a_list_has_at_most_two_breakpoints():
 @pytest.mark.parametrize(
     ("reply", "reason"),
     [
-        (Reply(blocks="no JSON", think=False), "unreadable"),
-        (Reply(blocks='{"other": 1}', think=False), "unreadable"),
+        (Reply(blocks="no JSON", think=False, off_schema=True), "unreadable"),
+        (Reply(blocks='{"other": 1}', think=False, off_schema=True), "unreadable"),
         (answering("/notes/1", stop_reason="max_tokens"), "unreadable"),
         (answering("/notes/1", stop_reason="refusal"), "unreadable"),
         (Reply(fault="529"), "refused"),

@@ -6,7 +6,6 @@ from pydantic import SecretStr
 from agentmemory_sidecar.resource import (
     Installation,
     LocalValues,
-    NotSupportedYet,
     ResourceError,
     SidecarConfig,
     compile_resource,
@@ -209,9 +208,18 @@ def test_what_an_installation_runs_takes_the_place_of_what_a_laptop_starts() -> 
     assert managed.archive.aws.endpoint == "http://s3"
 
 
-def test_a_sub_agent_is_compiled_before_it_is_supported() -> None:
-    with pytest.raises(NotSupportedYet, match=r"test.yaml:5: spec.extraction.subAgent: is not supported yet"):
-        compiled("extraction: {subAgent: {apiKeyFrom: {env: KEY}}}", KEY="hunter2")
+def test_sub_agents_have_keys_of_their_own() -> None:
+    known = compiled(
+        "extraction: {subAgent: {apiKeyFrom: {env: KEY}, idle: 5m, writes: [/notes], limits: {tokensPerDay: 60000}}}",
+        KEY="hunter3",
+    )
+    learner = known.extraction.sub_agent
+    assert learner is not None
+    assert learner.api_key.get_secret_value() == "hunter3"
+    assert (learner.every_turns, learner.idle_s, learner.deadline_s, learner.max_tokens) == (4, 300, 30, 4096)
+    assert (learner.writes, learner.tool_results) == (("/notes",), False)
+    assert (learner.session_tokens_per_day, learner.tokens_per_day) == (200_000, 60_000)
+    assert SidecarConfig.loads(known.dumps()) == known
     # A filter's sub-agent may stand by while the strategy is Lexical.
     agent = compiled("filter: {subAgent: {apiKeyFrom: {env: KEY}, deadline: 1s}}", KEY="hunter2").filter.sub_agent
     assert agent is not None

@@ -29,7 +29,6 @@ ROWS = [
     ),
     ("state: {dynamodb: {table: abc, tls: {serverName: a}}}", "spec.state.dynamodb.tls.serverName", "connect to a"),
     ("archive: {s3: {bucketPrefix: abc, tls: {serverName: a}}}", "spec.archive.s3.tls.serverName", "connect to a"),
-    ("extraction: {subAgent: {apiKeyFrom: {env: K}}}", "spec.extraction.subAgent", "use extraction.rules"),
 ]
 
 
@@ -56,5 +55,6 @@ injection: {role: System}
 filter: {strategy: Hybrid, embeddings: {model: /models/minilm}}
 session: {lock: {onConflict: Wait, scope: Turn}}
 onDisconnect: Complete
+extraction: {subAgent: {apiKeyFrom: {env: K}, writes: [/active_mission/goal]}}
 """
     assert unsupported(resource(spec)) == []
