@@ -1,7 +1,7 @@
 """From a drill's record to its report: pure."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -17,7 +17,7 @@ class Line:
     session: str
     acknowledged: int
     recovery_s: float | None
-    """From the fault to the first step that began after it and was acknowledged where nothing was hit; None for never."""
+    """From the fault to the first acknowledged step behind it, or behind the silence that came of it; None for never."""
     longest_gap_s: float
     """The longest time between two acknowledged steps, from the first to the end of the drill."""
 
@@ -108,20 +108,27 @@ def _said(run: Run, outcome: Outcome) -> dict[str, int]:
 
 def _line(run: Run, writer: str) -> Line:
     steps = run.steps([writer])
-    fault = run.fault
-    after = [
-        each.ended_s - fault.began_s
-        for each in steps
-        if each.began_s >= fault.began_s and (_elsewhere(fault, each) or each.began_s >= fault.healed_s)
-    ]
+    recovery = _resumed(run.fault, steps) if run.fault.kind in AWAY else _silent(run.fault, steps)
     times = [each.ended_s for each in steps] + [run.ended_s]
     gap = max((later - earlier for earlier, later in pairwise(times)), default=0.0)
-    return Line(writer, run.sessions[writer], len(run.acknowledged([writer])), after[0] if after else None, gap)
+    return Line(writer, run.sessions[writer], len(run.acknowledged([writer])), recovery, gap)
 
 
-def _elsewhere(fault: Fault, attempt: Attempt) -> bool:
-    """Of a pod or a node, the region's others go on, and what starts again is back where it was."""
-    return fault.kind not in AWAY or attempt.region != fault.region
+def _resumed(fault: Fault, steps: Sequence[Attempt]) -> float | None:
+    """Until the first step that began after the fault and was acknowledged where nothing was hit."""
+    for each in steps:
+        if each.began_s >= (fault.healed_s if each.region == fault.region else fault.began_s):
+            return each.ended_s - fault.began_s
+    return None
+
+
+def _silent(fault: Fault, steps: Sequence[Attempt]) -> float | None:
+    """The longest time without an acknowledged step behind the order. Of a pod or a node the region's others go on, and what
+    was hit served until the order was carried out."""
+    if not steps or steps[-1].ended_s < fault.healed_s:
+        return None
+    times = [fault.began_s, *(each.ended_s for each in steps if each.ended_s > fault.began_s)]
+    return max(later - earlier for earlier, later in pairwise(times))
 
 
 def _longest_step(run: Run) -> float:

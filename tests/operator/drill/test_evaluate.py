@@ -59,6 +59,17 @@ def test_a_killed_pods_region_goes_on_and_its_lock_counts() -> None:
     assert report.passed, failed(report)
 
 
+def test_a_step_between_the_order_and_the_kill_is_no_recovery() -> None:
+    pod = Fault("pod", EAST, 10.0, 30.0)
+    served = [attempt(n, EAST, at, at + 0.3) for n, at in enumerate((9.0, 10.1, 16.2, 17.0, 30.5), 1)]
+    report = evaluate(run(*served, fault=pod), BUDGETS)
+    assert report.lines[0].recovery_s == pytest.approx(13.5)
+
+    hit = replace(pod, healed_s=16.0)
+    assert evaluate(run(*served[:4], fault=hit), BUDGETS).lines[0].recovery_s == pytest.approx(6.1)
+    assert evaluate(run(*served[:2], fault=hit), BUDGETS).lines[0].recovery_s is None
+
+
 @pytest.mark.parametrize("region", [EAST, WEST])
 def test_an_acknowledged_turn_that_one_region_lacks_is_missing(region: str) -> None:
     record = run(*MOVED)
