@@ -27,6 +27,7 @@ async def choose(services: Services, question: Question, memory: Memory, injecti
     if budget <= 0:
         return NOBODY
     said = injection.replay.claims
+    spent = sum([len(entry.text) for entry in injection.replay.entries]) // 4
     return await services.filter.select(
-        Wanted(memory.state, request.last_user_text, budget, filtering.pinned, never, said)
+        Wanted(memory.state, request.last_user_text, budget, filtering.pinned, never, said, spent)
     )

@@ -81,6 +81,7 @@ class Wanted:
     pinned: Sequence[str] = ()
     never: Sequence[str] = ()
     said: Mapping[str, str] = field(default_factory=dict)
+    spent: int | None = None
 
 
 @dataclass(slots=True)
@@ -154,7 +155,7 @@ class Selector:
         hints = Hints(near, picked or (), only_picked=alone and picked is not None)
         selection = self._words.select(
             wanted.state, wanted.query, wanted.budget_tokens, pinned=wanted.pinned, never=wanted.never,
-            said=wanted.said, explain=True, hints=hints,
+            said=wanted.said, spent=wanted.spent, explain=True, hints=hints,
         )  # fmt: skip
         by = self._strategy
         if by in (Strategy.HYBRID, Strategy.SUB_AGENT) and not near and picked is None:

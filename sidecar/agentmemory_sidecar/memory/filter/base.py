@@ -23,7 +23,8 @@ class Fact(msgspec.Struct, frozen=True):
 
 
 class Dropped(msgspec.Struct, frozen=True, array_like=True):
-    """A fact that stayed out, and why: ``said`` (an earlier injection says it), ``budget``, ``duplicate``."""
+    """A fact that stayed out, and why: ``said`` (an earlier injection says it), ``budget``, ``duplicate``, ``enough`` (there
+    was room, but the conversation holds much already, and others fit better)."""
 
     pointer: str
     tokens: int
@@ -76,15 +77,18 @@ class Filter(Protocol):
         pinned: Sequence[str] = (),
         never: Sequence[str] = (),
         said: Mapping[str, str] | None = None,
+        spent: int | None = None,
         explain: bool = False,
         hints: Hints = NO_HINTS,
     ) -> Selection:
         """Choose facts for ``query`` within ``budget_tokens``.
 
         ``pinned`` and ``never`` are JSON pointers of parts that always (in this order) or never go in; ``never`` wins.
-        ``said`` is what earlier injections say, pointer to value hash: the same value is not said again. With ``explain``
-        the reasons are filled in, and what stayed out is listed. A state that was asked about is not changed any more: what
-        was found out about it is used again for the same object.
+        ``said`` is what earlier injections say, pointer to value hash: the same value is not said again. ``spent`` is how
+        many tokens of the state the conversation's prompts hold: the more, the less is added (see ``memory.filter.pace``);
+        None for a question by itself, which may fill its budget. With ``explain`` the reasons are filled in, and what stayed
+        out is listed. A state that was asked about is not changed any more: what was found out about it is used again for
+        the same object.
         """
         ...
 

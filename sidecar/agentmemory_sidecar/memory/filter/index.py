@@ -30,8 +30,6 @@ from agentmemory_sidecar.memory.filter.words import content_stems, heard
 _SPEAKER = re.compile(r"([^\W\d_][\w.'-]{0,30}(?: [^\W\d_][\w.'-]{0,30})?): ")
 _NEWEST = re.compile(r"\b(latest|newest|most recent|recently|current(?:ly)?|now|last|still|today)\b", re.IGNORECASE)
 _NEWEST_WORDS = frozenset("latest newest most recently current currently now last still today".split())  # noqa: SIM905
-_QUESTIONS = frozenset({"when", "what", "which", "how"})
-_ASKS_NUMBER = re.compile(r"\bhow (?:many|much|often|old|big|large|far|tall)\b", re.IGNORECASE)
 _NUMBER = re.compile(
     r"\d|\b(?:two|three|four|five|six|seven|eight|nine|ten|once|twice|dozen|hundred|thousand|couple)\b", re.IGNORECASE
 )
@@ -307,13 +305,12 @@ class Index:
 
     def _timed(self, query: str, scores: dict[int, float]) -> dict[int, float]:
         weights = self.weights
-        asked = list(times.dates(query))
+        words = heard(query)
+        # A look at the words first: the expressions are slow, and most queries have no date.
+        asked = list(times.dates(query)) if times.may_say(words) else []
         close: dict[times.When, float] = {}
-        said = set(heard(query))
-        # A look at the words first: the expressions are slow, and most queries are no such question.
-        when = not said.isdisjoint(_QUESTIONS) and times.asks_when(query)
-        number_asked = "how" in said and _ASKS_NUMBER.search(query) is not None
-        newest = not said.isdisjoint(_NEWEST_WORDS) and _NEWEST.search(query) is not None
+        when, number_asked = times.asks_when(words), times.asks_number(words)
+        newest = not _NEWEST_WORDS.isdisjoint(words) and _NEWEST.search(query) is not None
         newer = (weights.newest if newest else weights.recency) / len(self.facts)
         if not asked and not when and not number_asked:
             return {number: score * (1 + newer * number) for number, score in scores.items()}

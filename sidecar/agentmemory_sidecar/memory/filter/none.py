@@ -22,6 +22,7 @@ class NoFilter:
         pinned: Sequence[str] = (),
         never: Sequence[str] = (),
         said: Mapping[str, str] | None = None,
+        spent: int | None = None,
         explain: bool = False,
         hints: Hints = NO_HINTS,
     ) -> Selection:

@@ -1,9 +1,10 @@
 """Dates in text, as far as comparing needs them."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -22,9 +23,14 @@ _DATE = re.compile(
 )  # fmt: skip
 _MAY_DATE = re.compile(r"\d{4}|[A-Z](?:an|eb|ar|pr|ay|un|ul|ug|ep|ct|ov|ec)")
 """What every date has, a year or a month. Most texts have none, and this is found out quickly."""
-_ASKS_WHEN = re.compile(
-    r"\b(when|what (?:time|day|date|month|year)|which (?:day|date|month|year)|how (?:long|recently))\b", re.I
+_MONTH_NAMES = "january february march april may june july august september october november december".split()  # noqa: SIM905
+_MONTH_WORDS = frozenset([*_MONTHS, *_MONTH_NAMES, "sept"])
+_WHEN = frozenset({"when", "when's"})
+_ASKS_WHEN = frozenset(
+    [(word, unit) for word in ("what", "which") for unit in ("day", "date", "month", "year")]
+    + [("what", "time"), ("how", "long"), ("how", "recently")]
 )
+_ASKS_NUMBER = frozenset(("how", size) for size in "many much often old big large far tall".split())  # noqa: SIM905
 _DAYS = "(?:mon|tues|wednes|thurs|fri|satur|sun)day"
 _TELLS_WHEN = re.compile(
     r"\b(?:yesterday|today|tonight|tomorrow|ago|recently|\d{4}|(?:last|next|this|past|previous|coming) (?:few |couple )?"
@@ -92,9 +98,19 @@ def closeness(told: When, asked: When) -> float:
     return 0.0
 
 
-def asks_when(query: str) -> bool:
-    """Whether a question wants a time."""
-    return _ASKS_WHEN.search(query) is not None
+def may_say(words: Sequence[str]) -> bool:
+    """Whether a text of these words (lower case) can hold a date."""
+    return not _MONTH_WORDS.isdisjoint(words) or any(word[:4].isdecimal() for word in words if len(word) >= 4)
+
+
+def asks_when(words: Sequence[str]) -> bool:
+    """Whether a question of these words wants a time."""
+    return not _WHEN.isdisjoint(words) or not _ASKS_WHEN.isdisjoint(pairwise(words))
+
+
+def asks_number(words: Sequence[str]) -> bool:
+    """Whether a question of these words wants a number."""
+    return not _ASKS_NUMBER.isdisjoint(pairwise(words))
 
 
 def tells_when(text: str) -> bool:

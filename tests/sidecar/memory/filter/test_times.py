@@ -1,6 +1,7 @@
 import pytest
 
-from agentmemory_sidecar.memory.filter.times import When, asks_when, closeness, dates, tells_when
+from agentmemory_sidecar.memory.filter.times import When, asks_number, asks_when, closeness, dates, may_say, tells_when
+from agentmemory_sidecar.memory.filter.words import words
 
 
 @pytest.mark.parametrize(
@@ -32,9 +33,22 @@ def test_what_is_told_soon_after_is_close():
 
 
 def test_questions_and_tellings_of_time():
-    assert asks_when("When did she leave?")
-    assert asks_when("what year was it")
-    assert not asks_when("Where is it?")
+    assert asks_when(words("When did she leave?"))
+    assert asks_when(words("what year was it"))
+    assert asks_when(words("How long did it take, and when's the next?"))
+    assert not asks_when(words("Where is it? How far?"))
+    assert asks_number(words("How many are there?"))
+    assert not asks_number(words("many ask how"))
     assert tells_when("We met last Tuesday")
     assert tells_when("since two years")
     assert not tells_when("We may march on")
+
+
+@pytest.mark.parametrize("text", ["in May", "Sept. 3", "2023-05-08", "on 8 May, 2023", "back in 1999"])
+def test_words_tell_whether_to_look_for_a_date(text):
+    assert list(dates(text))
+    assert may_say(words(text))
+
+
+def test_most_questions_hold_no_date():
+    assert not may_say(words("Step 3: how far is the login, and what is left to do there?"))
