@@ -1,28 +1,24 @@
-"""Two regions on one eventual table, each with a Redis of its own: a session goes where its agent goes.
-
-The table here replicates at once; lag, partitions and lost regions are in tests/histories.
-"""
+"""Two regions on one tier that each of them writes, each with a Redis of its own: a session goes where its agent goes."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 import pytest
 
 from agentmemory_sidecar.resource import SidecarConfig
-from agentmemory_sidecar.resource.store_config import DynamoDbState, RedisHot, RegionAws
-from agentmemory_sidecar.stores.aws import AwsOptions
-from agentmemory_sidecar.stores.dynamodb import DynamoStateStore
+from agentmemory_sidecar.resource.store_config import RedisHot
 from tests.claude import Match, Reply, StrictClaude
 from tests.faults import FaultProxy
 from tests.ministack import Ministack
 from tests.sidecar.agents import Agent, injections, todos, unharmed
 from tests.sidecar.conftest import Configure, Start
+from tests.sidecar.regional import EAST, WEST, Regional, in_the_west, regional
 from tests.sidecar.stand import Json, Stand
 from tests.sidecar.stores.conformance.aws_backends import new_table
 
-EAST, WEST = "us-east-1", "us-west-2"
 pytestmark = pytest.mark.xdist_group("ministack")
 
 
@@ -31,22 +27,30 @@ class Regions(NamedTuple):
     west: Stand
 
 
+@pytest.fixture(params=["dynamodb", "cosmosdb"])
+async def tier(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Regional]:
+    async with regional(request.param, request, tmp_path) as made:
+        yield made
+
+
 @pytest.fixture
-async def regions(configure: Configure, start: Start, ministack: Ministack) -> Regions:
-    return await spread(configure, start, ministack, {})
+async def regions(configure: Configure, start: Start, tier: Regional) -> Regions:
+    east = configure({"regions": [EAST, WEST], "state": tier.spec})
+    return Regions(await start(east), await start(elsewhere(east)))
 
 
 async def spread(configure: Configure, start: Start, ministack: Ministack, spec: Json) -> Regions:
+    """Likewise on a table, with more of a spec."""
     table = {"dynamodb": {"table": new_table(ministack), "endpoint": ministack.url}}
     east = configure({"regions": [EAST, WEST], **spec, "state": {**table, **spec.get("state", {})}})
     return Regions(await start(east), await start(elsewhere(east)))
 
 
 def elsewhere(config: SidecarConfig) -> SidecarConfig:
-    """The same resource seen from the other region. Both ask one table: what is apart is who writes which head."""
+    """The same resource seen from the other region, with a Redis of its own."""
     assert isinstance(config.hot, RedisHot)
     hot = config.hot.model_copy(update={"urls": (config.hot.urls[0] + "?db=1",)})
-    return config.model_copy(update={"region": WEST, "hot": hot})
+    return in_the_west(config).model_copy(update={"hot": hot})
 
 
 async def test_session_that_moves_knows_what_it_knew_and_its_thinking_fits(
@@ -202,17 +206,10 @@ async def test_clash_is_shown_and_settled_in_every_region(
 
 
 @pytest.fixture
-async def failing(configure: Configure, start: Start, ministack: Ministack) -> AsyncIterator[tuple[Stand, FaultProxy]]:
+async def failing(configure: Configure, start: Start, tier: Regional) -> tuple[Stand, FaultProxy]:
     """A sidecar in the east whose own endpoint can be made to fail, and who knows the west's."""
-    async with FaultProxy((ministack.host, ministack.port)) as proxy:
-        state = {"table": new_table(ministack), "endpoint": f"http://{proxy.host}:{proxy.port}"}
-        config = configure({"regions": [EAST, WEST], "state": {"dynamodb": state, "timeout": "1s"}})
-        assert isinstance(config.state, DynamoDbState)
-        (other,) = config.state.elsewhere
-        assert (other.region, other.aws.region) == (WEST, WEST)
-        aws = config.state.aws.model_copy(update={"endpoint": ministack.url})
-        table = config.state.model_copy(update={"elsewhere": (RegionAws(region=WEST, aws=aws),)})
-        yield await start(config.model_copy(update={"state": table})), proxy
+    config = configure({"regions": [EAST, WEST], "state": {**tier.spec, "timeout": "1s"}})
+    return await start(tier.complete(config)), tier.proxy
 
 
 @pytest.mark.parametrize("how", ["refuse", "blackhole"])
@@ -285,15 +282,14 @@ async def test_planned_move_waits_until_the_other_region_has_all(
 
 
 async def test_move_that_does_not_come_through_says_so_and_lets_the_session_go(
-    failing: tuple[Stand, FaultProxy], connect: Callable[..., Agent], claude: StrictClaude, ministack: Ministack
+    failing: tuple[Stand, FaultProxy], connect: Callable[..., Agent], claude: StrictClaude, tier: Regional
 ) -> None:
     stand, _ = failing
     agent = connect(stand)
     await agent.good("Begin.")
     (other,) = stand.services.elsewhere
-    behind = new_table(ministack)  # a replica that nothing has come to
-    assert isinstance(other.state, DynamoStateStore)
-    other.state = DynamoStateStore(AwsOptions(region=EAST, endpoint_url=ministack.url), behind, head=WEST)
+    await other.state.close()
+    other.state = tier.empty()
 
     status, _, body = await stand.admin(
         "POST", f"/v1/sessions/{agent.session}/move", data={"to": WEST, "timeout_s": 0.5}

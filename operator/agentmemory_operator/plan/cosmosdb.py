@@ -107,5 +107,4 @@ def _condition(wanted: Wanted, actions: Sequence[Action], problems: Sequence[tup
     name = f"Container {wanted.database}/{wanted.container}"
     if actions:
         return Condition(ConditionType.STATE_READY, False, Reason.CREATING, f"{name} is being made.")
-    text = f"{name} is there, but sidecars cannot use CosmosDB yet: use dynamodb or postgres until they can."
-    return Condition(ConditionType.STATE_READY, False, Reason.NOT_SUPPORTED_YET, text)
+    return Condition(ConditionType.STATE_READY, True, Reason.READY)

@@ -1,4 +1,4 @@
-"""The state tier on CosmosDB: database and container in the user's account. Sidecars cannot use them yet."""
+"""The state tier on CosmosDB: database and container in the user's account."""
 
 import asyncio
 

@@ -22,7 +22,18 @@ def problems(spec: Spec) -> list[Problem]:
     """Everything that is wrong between the fields of a spec whose fields are each valid."""
     found = [
         Problem(("spec", *problem.path), problem.message)
-        for check in (_regions, _per_region, _every_region, _redis, _tls, _strong, _deletion, _budgets, _schema)
+        for check in (
+            _regions,
+            _per_region,
+            _every_region,
+            _redis,
+            _tls,
+            _strong,
+            _cosmos,
+            _deletion,
+            _budgets,
+            _schema,
+        )
         for problem in check(spec)
     ]
     return list(dict.fromkeys(found))  # what is wrong by default is wrong in every region
@@ -99,7 +110,7 @@ def _tls(spec: Spec) -> Iterator[Problem]:
     """Settings that a connection without TLS would ignore."""
     if spec.upstream.tls and spec.upstream.url.startswith("http:"):
         yield Problem(("upstream", "tls"), "needs TLS: write the url with https://, or leave tls out")
-    for tier, service in (("state", "dynamodb"), ("archive", "s3")):
+    for tier, service in (("state", "dynamodb"), ("state", "cosmosdb"), ("archive", "s3")):
         store = getattr(getattr(spec, tier), service)
         for access in (at(store, region) for region in spec.regions) if store else ():
             if access.tls and (access.endpoint or "").startswith("http:"):
@@ -131,6 +142,22 @@ def _strong(spec: Spec) -> Iterator[Problem]:
             + "; ".join("(" + ", ".join(sorted(group)) + ")" for group in STRONG_SETS)
             + ", or use Eventual",
         )
+
+
+def _cosmos(spec: Spec) -> Iterator[Problem]:
+    """Each region must know its own place to write in: the account's common URL is any of them."""
+    cosmos = spec.state.cosmosdb
+    if cosmos is None or not cosmos.multi_region_writes:
+        return
+    named = {entry.region for entry in cosmos.per_region if entry.preferred_locations}
+    urls = [at(cosmos, region).endpoint for region in spec.regions]
+    for region, url in zip(spec.regions, urls, strict=True):
+        if region not in named and urls.count(url) > 1:
+            yield Problem(
+                ("state", "cosmosdb", "perRegion"),
+                f"multiRegionWrites needs to know where region {region} writes: give an entry for it preferredLocations, "
+                "such as [East US], or a regional endpoint",
+            )
 
 
 def _deletion(spec: Spec) -> Iterator[Problem]:

@@ -17,13 +17,14 @@ from agentmemory_sidecar.resource.ephemeral import ExternalRedis
 from agentmemory_sidecar.resource.errors import NotSupportedYet, ResourceError
 from agentmemory_sidecar.resource.prompt import ExtractionSubAgent, SubAgent
 from agentmemory_sidecar.resource.references import Resolver, Unresolved
-from agentmemory_sidecar.resource.state import ClusterRef, DynamoDb, Postgres, State
+from agentmemory_sidecar.resource.state import ClusterRef, CosmosDb, DynamoDb, Postgres, RegionalCosmos, State
 from agentmemory_sidecar.resource.state_checks import operations
 from agentmemory_sidecar.resource.unsupported import unsupported
 from agentmemory_sidecar.resource.values import dsn_problem
 from agentmemory_sidecar.resource.yamltext import Path as FieldPath
 
 DYNAMODB: FieldPath = ("spec", "state", "dynamodb")
+COSMOSDB: FieldPath = ("spec", "state", "cosmosdb")
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,8 +229,20 @@ class _Compiler:
             tls=self.tls(access.tls, (*path, "tls")),
         )
 
-    def state(self) -> stores.PostgresStore | stores.DynamoDbState | stores.EmbeddedStore:
+    def state(self) -> stores.PostgresStore | stores.DynamoDbState | stores.CosmosDbState | stores.EmbeddedStore:
         state = self.spec.state
+        if state.cosmosdb:
+            several = state.cosmosdb.multi_region_writes
+            return stores.CosmosDbState(
+                database=state.cosmosdb.database,
+                container=state.cosmosdb.container,
+                multi_region_writes=several,
+                access=self.cosmos(state.cosmosdb, self.region),
+                elsewhere=tuple(
+                    stores.RegionCosmos(region=region, access=self.cosmos(state.cosmosdb, region))
+                    for region in (self.others() if several else ())
+                ),
+            )
         if state.postgres:
             return self.postgres(state.postgres, ("spec", "state", "postgres"))
         if state.dynamodb:
@@ -243,13 +256,26 @@ class _Compiler:
         return self.known.embedded_postgres or stores.EmbeddedStore()
 
     def elsewhere(self, table: DynamoDb) -> Iterator[stores.RegionAws]:
-        """From this region round to the one before it, so that regions do not all turn to the same one."""
-        regions = self.spec.regions
-        here = regions.index(self.region)
-        for region in (*regions[here + 1 :], *regions[:here]):
+        for region in self.others():
             access = at(table, region)
             aws = self.aws(access, self.known.dynamodb_endpoint, DYNAMODB, region=region)
             yield stores.RegionAws(region=region, aws=aws)
+
+    def others(self) -> tuple[str, ...]:
+        """From this region round to the one before it, so that regions do not all turn to the same one."""
+        regions = self.spec.regions
+        here = regions.index(self.region)
+        return (*regions[here + 1 :], *regions[:here])
+
+    def cosmos(self, declared: CosmosDb, region: str) -> stores.CosmosConfig:
+        access = at(declared, region)
+        entries: tuple[RegionalCosmos, ...] = declared.per_region
+        return stores.CosmosConfig(
+            endpoint=access.endpoint or "",
+            key=self.secret(None, access.key_from, (*COSMOSDB, "keyFrom")),
+            locations=next((entry.preferred_locations for entry in entries if entry.region == region), ()),
+            tls=self.tls(access.tls, (*COSMOSDB, "tls")),
+        )
 
     def archive(self) -> stores.PostgresStore | stores.S3Archive | stores.EmbeddedStore:
         archive = self.spec.archive

@@ -20,6 +20,7 @@ from agentmemory_sidecar.resource.prompt import OnFresh, Op, Role, Strategy, Whe
 from agentmemory_sidecar.resource.session import LockScope, OnConflict
 from agentmemory_sidecar.resource.state import MergeStrategy, Scope, StaleReads, StateUnavailable
 from agentmemory_sidecar.resource.store_config import (
+    CosmosDbState,
     DynamoDbState,
     EmbeddedStore,
     PostgresStore,
@@ -277,7 +278,7 @@ class SidecarConfig(Config):
     """Claude, or the gateway that stands for it."""
     hot: Annotated[RedisHot | EmbeddedStore, Field(discriminator="kind")]
     """The hot tier."""
-    state: Annotated[PostgresStore | DynamoDbState | EmbeddedStore, Field(discriminator="kind")]
+    state: Annotated[PostgresStore | DynamoDbState | CosmosDbState | EmbeddedStore, Field(discriminator="kind")]
     """The state tier."""
     archive: Annotated[PostgresStore | S3Archive | EmbeddedStore, Field(discriminator="kind")]
     """The archive, and the blob store."""
@@ -324,7 +325,10 @@ class SidecarConfig(Config):
     def many_heads(self) -> bool:
         """Whether each region writes an item of its own, and a reader takes them together."""
         # Not isinstance: pydantic's is a call of Python, and a step asks five times.
-        return type(self.state) is DynamoDbState and not self.state.strong
+        state = self.state
+        if type(state) is DynamoDbState:
+            return not state.strong
+        return type(state) is CosmosDbState and state.multi_region_writes
 
     @property
     def embedded(self) -> bool:

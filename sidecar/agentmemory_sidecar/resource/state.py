@@ -114,7 +114,7 @@ class CosmosAccess(Model):
     endpoint: HttpUrl | None = None
     """The account's URL, such as `https://acme.documents.azure.com:443/`."""
     key_from: ValueFrom | None = None
-    """The account key; without it, the pod's workload identity."""
+    """The account key. Workload identities (no `keyFrom`, `clientId`) are not supported yet."""
     client_id: Id | None = None
     """The managed identity's client id, for workload identity."""
     tls: Tls | None = None
@@ -127,7 +127,7 @@ class RegionalCosmos(CosmosAccess):
     region: RegionName
     """The region this entry is for; one of `spec.regions`."""
     preferred_locations: Annotated[tuple[Id, ...], Field(max_length=16)] = ()
-    """Azure locations in the order in which this region's sidecars try them."""
+    """Azure locations, such as `East US`, the nearest first. With `multiRegionWrites` this region writes in the first."""
 
 
 class CosmosDb(CosmosAccess):
@@ -137,6 +137,11 @@ class CosmosDb(CosmosAccess):
     """The database's name."""
     container: Id = Field(json_schema_extra=immutable("the sessions are in this container"))
     """The container's name. Immutable."""
+    multi_region_writes: bool = Field(
+        default=False, json_schema_extra=immutable("it decides which items a region writes; make a new resource")
+    )
+    """Whether the account takes writes in each of its regions: then each region of the resource writes a head of its own,
+    in the first of its `preferredLocations`, and all are merged on read. It must be as the account is. Immutable."""
     max_throughput: Annotated[int, Field(ge=1000, le=1_000_000)] | None = None
     """The upper bound of autoscaled throughput (request units a second); without it, serverless."""
     per_region: tuple[RegionalCosmos, ...] = PER_REGION

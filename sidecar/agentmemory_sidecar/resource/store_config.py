@@ -97,6 +97,45 @@ class DynamoDbState(Config):
     """The same table's endpoints in the resource's other regions, to be asked in this order while this region's is away."""
 
 
+class CosmosConfig(Config):
+    """How to reach an Azure CosmosDB account, and as whom."""
+
+    endpoint: str
+    """The account's URL."""
+    key: Secret
+    """The account's key."""
+    locations: tuple[str, ...] = ()
+    """Azure locations, the nearest first; where each takes writes, the first is the one to write in."""
+    tls: TlsConfig | None = None
+    """TLS settings for `endpoint`; None for the defaults."""
+
+
+class RegionCosmos(Config):
+    """The account as another region reaches it."""
+
+    region: str
+    """The region of the resource; what is written there is written into its head."""
+    access: CosmosConfig
+    """Where, and as whom."""
+
+
+class CosmosDbState(Config):
+    """An Azure CosmosDB container."""
+
+    kind: Literal["cosmosdb"] = "cosmosdb"
+    """What tells it apart."""
+    database: str
+    """The database's name."""
+    container: str
+    """The container's name."""
+    multi_region_writes: bool = False
+    """Whether the account takes writes in each of its regions (a head for each region) or in one (one head)."""
+    access: CosmosConfig
+    """Where, and as whom."""
+    elsewhere: tuple[RegionCosmos, ...] = ()
+    """The same for the resource's other regions, to be asked in this order while this region's is away."""
+
+
 class S3Archive(Config):
     """An S3 bucket."""
 

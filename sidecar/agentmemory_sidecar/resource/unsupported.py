@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from agentmemory_sidecar.resource.agentmemory import AgentMemory, Spec
+from agentmemory_sidecar.resource.base import at
 from agentmemory_sidecar.resource.checks import Problem, per_region_models
 from agentmemory_sidecar.resource.common import Tls
 
@@ -25,8 +26,11 @@ def unsupported(resource: AgentMemory, *, managed_redis: bool = False) -> list[P
 
 
 def _stores(spec: Spec) -> Iterator[tuple[tuple[str, ...], str]]:
-    if spec.state.cosmosdb:
-        yield ("state", "cosmosdb"), "use dynamodb, postgres or embedded"
+    cosmos = spec.state.cosmosdb
+    if cosmos and any(
+        access.client_id or not access.key_from for access in (at(cosmos, each) for each in spec.regions)
+    ):
+        yield ("state", "cosmosdb", "clientId"), "give the account's key in keyFrom, and no workload identity"
     for tier, postgres in (("state", spec.state.postgres), ("archive", spec.archive.postgres)):
         if postgres and postgres.schema_name != SCHEMA_NAME:
             yield (tier, "postgres", "schemaName"), f"leave it out: the tables are in the schema {SCHEMA_NAME}"

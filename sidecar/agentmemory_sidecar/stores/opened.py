@@ -17,6 +17,7 @@ from agentmemory_sidecar.tls import PemFiles, certificates
 
 if TYPE_CHECKING:
     from agentmemory_sidecar.stores.aws import AwsOptions
+    from agentmemory_sidecar.stores.cosmosdb import CosmosStateStore
     from agentmemory_sidecar.stores.embedded.postgres import EmbeddedPostgres
     from agentmemory_sidecar.stores.embedded.process import EmbeddedServer
     from agentmemory_sidecar.stores.postgres import PostgresOptions
@@ -153,6 +154,11 @@ async def _state(opening: _Opening) -> tuple[StateStore, KeyShelf]:
         store = DynamoStateStore(aws, config.state.table, head=head)
         await _look(store)
         return store, store.shelf
+    if isinstance(config.state, store_config.CosmosDbState):
+        several = config.state.multi_region_writes
+        cosmos = _cosmos(opening, config.state, config.state.access, config.region if several else "main")
+        await _look(cosmos)
+        return cosmos, cosmos.shelf
     from agentmemory_sidecar.stores.postgres import PostgresKeyShelf, PostgresStateStore
 
     options = _postgres(opening, config.state, "state", config.deadlines.state_s, POSTGRES_CONNECTIONS)
@@ -164,6 +170,10 @@ async def _state(opening: _Opening) -> tuple[StateStore, KeyShelf]:
 def _elsewhere(opening: _Opening) -> "Iterator[tuple[StateStore, KeyShelf]]":
     """Nothing is asked there before it is needed."""
     state = opening.config.state
+    if isinstance(state, store_config.CosmosDbState):
+        for each in state.elsewhere:
+            cosmos = _cosmos(opening, state, each.access, each.region)
+            yield cosmos, cosmos.shelf
     if not isinstance(state, store_config.DynamoDbState) or state.strong:
         return
     from agentmemory_sidecar.stores.dynamodb import DynamoStateStore
@@ -172,6 +182,28 @@ def _elsewhere(opening: _Opening) -> "Iterator[tuple[StateStore, KeyShelf]]":
         aws = _aws(other.aws, opening.config.deadlines.state_s, "spec.state.dynamodb.tls", opening.files)
         store = DynamoStateStore(aws, state.table, head=other.region)
         yield store, store.shelf
+
+
+def _cosmos(
+    opening: _Opening, state: store_config.CosmosDbState, access: store_config.CosmosConfig, head: str
+) -> "CosmosStateStore":
+    from agentmemory_sidecar.stores.cosmosdb import CosmosStateStore
+    from agentmemory_sidecar.stores.cosmosdb_account import CosmosOptions
+
+    tls = certificates(access.tls, "spec.state.cosmosdb.tls", opening.files)
+    options = CosmosOptions(
+        endpoint=access.endpoint,
+        key=access.key.get_secret_value(),
+        database=state.database,
+        container=state.container,
+        locations=access.locations,
+        every_region_writes=state.multi_region_writes,
+        deadline_s=opening.config.deadlines.state_s,
+        ca_file=tls.ca_file,
+        cert_file=tls.cert_file,
+        key_file=tls.key_file,
+    )
+    return CosmosStateStore(options, head=head)
 
 
 async def _objects(opening: _Opening) -> tuple[ObjectStore, ObjectStore]:

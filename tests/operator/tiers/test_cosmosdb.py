@@ -43,9 +43,7 @@ def driver(kube: Cluster, account: CosmosAccount, *regions: str, **more: Any) ->
     return Driver(lambda: CosmosDbTier(kube), manifest({"regions": list(regions or ("east",)), "state": state}))
 
 
-async def test_database_and_container_are_made_once_and_sidecars_are_said_to_lack(
-    kube: Cluster, account: CosmosAccount
-) -> None:
+async def test_database_and_container_are_made_once(kube: Cluster, account: CosmosAccount) -> None:
     operator = driver(kube, account, "east", "west", maxThroughput=4000)
     await operator.settle()
     made = account.databases["memory"]["states"]
@@ -54,8 +52,7 @@ async def test_database_and_container_are_made_once_and_sidecars_are_said_to_lac
     assert made["indexingPolicy"] == wanted["indexingPolicy"]
     assert account.throughput == {"states": 4000}
     assert len(operator.effects) == 2
-    assert (operator.condition.status, operator.condition.reason) == (False, "NotSupportedYet")
-    assert "use dynamodb or postgres" in operator.condition.message
+    assert (operator.condition.status, operator.condition.reason) == (True, "Ready")
     account.changes.clear()
     await operator.cycle()
     assert account.changes == []

@@ -44,11 +44,13 @@ state:
     keyFrom: {secretKeyRef: {name: cosmos, key: key}}
     database: memory
     container: sessions
+    multiRegionWrites: true
     maxThroughput: 4000
     perRegion: [{region: local, preferredLocations: [East US]}]
 """).spec.state.cosmosdb
     assert cosmos is not None
     assert cosmos.per_region[0].preferred_locations == ("East US",)
+    assert cosmos.multi_region_writes
     postgres = resource("""
 state:
   postgres:

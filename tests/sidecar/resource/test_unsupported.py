@@ -10,8 +10,8 @@ ROWS = [
     ("ephemeral: {redis: {managed: {}}}", "spec.ephemeral.redis.managed", "so use embedded or external"),
     (
         "state: {cosmosdb: {database: a, container: b, endpoint: 'https://h'}}",
-        "spec.state.cosmosdb",
-        "use dynamodb, postgres or embedded",
+        "spec.state.cosmosdb.clientId",
+        "give the account's key in keyFrom",
     ),
     ("archive: {keys: {kms: {keyArn: 'arn:a'}}}", "spec.archive.keys.kms", "use local"),
     ("archive: {retention: {records: 365d}}", "spec.archive.retention", "leave it out"),
