@@ -17,7 +17,7 @@ def imported(path: Path) -> set[str]:
             names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.add(node.module.partition(".")[0])
-    return names - sys.stdlib_module_names - {"tests"}
+    return names - sys.stdlib_module_names - {"tests", "pytest"}  # its fixtures stay out of the image
 
 
 def test_image_installs_what_is_imported() -> None:
