@@ -164,8 +164,7 @@ class CosmosStateStore:
                     raise Locked(holder_of(document), left)
                 return locked(document, token, ttl_s, now)
 
-            made = await self._change(container, partition, item, wanted, blind=True)
-            await add_entries(container, partition, ids)
+            made = await self._change(container, partition, item, wanted, blind=True, left=dict(ids))
             return await self._with_ledger(container, conversation, made)
 
         return await self._run(job)
@@ -307,9 +306,10 @@ class CosmosStateStore:
         wanted: Callable[[Document | None, float], dict[str, Any] | None],
         *,
         blind: bool = False,
+        left: dict[str, bytes] | None = None,
     ) -> Document | None:
         """Make of an item what ``wanted`` makes of it, or nothing for None; the item as it then is. ``blind``: try to make
-        one that was never met without a look."""
+        one that was never met without a look. ``left``: entries to store before it."""
         # An item that was never met may be a new one.
         seen = Seen(None, "") if blind and (partition, item) not in self._seen else None
         for _ in range(ATTEMPTS):
@@ -318,7 +318,7 @@ class CosmosStateStore:
             if made is None:
                 return seen.document
             try:
-                etag = await put_with_entries(container, partition, item, made, seen, {})
+                etag = await put_with_entries(container, partition, item, made, seen, left or {})
             except Changed:
                 seen = None
                 continue
