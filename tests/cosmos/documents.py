@@ -41,7 +41,7 @@ class Documents:
             case ("POST", ["docs"]) if headers.get("x-ms-cosmos-is-batch-request", "").lower() == "true":
                 return self._batch(request, region, items, text)
             case ("POST", ["docs"]):
-                self._writable(region)
+                self._writable(request, region)
                 upsert = headers.get("x-ms-documentdb-is-upsert", "").lower() == "true"
                 mark = items.mark(region)
                 made = items.create(region, _partition(request), _json(text), upsert=upsert)
@@ -55,13 +55,13 @@ class Documents:
                     return web.Response(status=304, headers=self._headers(region, items, found))
                 return self._done(region, items, found, 200)
             case ("PUT", ["docs", name]):
-                self._writable(region)
+                self._writable(request, region)
                 mark = items.mark(region)
                 made = items.replace(region, _partition(request), name, _json(text), headers.get("if-match"))
                 self._replicate(items, region, mark)
                 return self._done(region, items, made, 200)
             case ("DELETE", ["docs", name]):
-                self._writable(region)
+                self._writable(request, region)
                 mark = items.mark(region)
                 items.delete(region, _partition(request), name, headers.get("if-match"))
                 self._replicate(items, region, mark)
@@ -70,7 +70,7 @@ class Documents:
 
     def _batch(self, request: web.Request, region: str, items: Items, text: bytes) -> web.Response:
         """Carried out by the primary, whole or not at all."""
-        self._writable(region)
+        self._writable(request, region)
         partition, operations = _partition(request), json.loads(text)
         if request.headers.get("x-ms-cosmos-batch-atomic", "").lower() != "true":
             raise Answered(400, "Only atomic batches are played")
@@ -160,8 +160,9 @@ class Documents:
             return newest
         return max(wanted, newest - self._account.faults.behind, 0)
 
-    def _writable(self, region: str) -> None:
-        if not self._account.takes_writes(region):
+    def _writable(self, request: web.Request, region: str) -> None:
+        tentative = request.headers.get("x-ms-cosmos-allow-tentative-writes", "").lower() == "true"
+        if not self._account.takes_writes(region) or (region != self._account.writable and not tentative):
             raise Answered(403, "The requested operation cannot be performed at this region", 3)
 
     def _replicate(self, items: Items, region: str, mark: int) -> None:

@@ -121,6 +121,23 @@ async def test_only_one_region_takes_writes_unless_all_do(account: CosmosAccount
         assert await status(there.create_item(item())) == (403, 3)
 
 
+async def test_regions_that_all_take_writes_want_clients_that_know() -> None:
+    async with CosmosAccount("East US", "West US", every_region_writes=True) as account:
+        account.create("d", "c", container_definition())
+        for knows in (False, True):
+            async with CosmosClient(
+                account.places["West US"].url,
+                account.key,
+                enable_endpoint_discovery=False,
+                multiple_write_locations=knows,
+            ) as client:
+                there = client.get_database_client("d").get_container_client("c")
+                if knows:
+                    await there.create_item(item())
+                else:
+                    assert await status(there.create_item(item())) == (403, 3)
+
+
 async def test_unsigned_requests_are_refused(account: CosmosAccount) -> None:
     async with aiohttp.ClientSession() as session, session.get(account.url) as answer:
         assert answer.status == 401

@@ -1,7 +1,8 @@
 """A sidecar from its start to its end: it drains, frees its locks, and leaves nothing undone that another cannot do."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
@@ -12,12 +13,14 @@ from agentmemory_sidecar.resource.store_config import AwsConfig, DynamoDbState, 
 from agentmemory_sidecar.stores import opened
 from agentmemory_sidecar.stores.protocols import StoreUnavailable
 from tests.claude import Reply, StrictClaude
+from tests.cosmos import CosmosAccount
 from tests.ministack import Ministack
 from tests.servers import KillablePostgres
 from tests.sidecar.agents import Agent, injections, todos, unharmed
 from tests.sidecar.conftest import Configure, Start
 from tests.sidecar.stand import LOOPBACK, Json, Stand
 from tests.sidecar.stores.conformance.aws_backends import REGION, new_bucket, new_table
+from tests.sidecar.stores.conformance.cosmos_backends import CONTAINER, DATABASE, with_container
 
 QUESTION: list[Json] = [{"role": "user", "content": "Go."}]
 
@@ -197,35 +200,56 @@ async def aws(configure: Configure, start: Start, ministack: Ministack) -> Stand
     return await start(config.model_copy(update={"state": table, "archive": bucket}))
 
 
-async def test_conversation_on_dynamodb_and_s3(aws: Stand, connect: Callable[..., Agent], claude: StrictClaude) -> None:
-    agent = connect(aws)
+@pytest.fixture
+async def azure(configure: Configure, start: Start, tmp_path: Path) -> AsyncIterator[Stand]:
+    """A sidecar on CosmosDB, whose replicas are behind, and Postgres."""
+    async with CosmosAccount() as account:
+        with_container(account).faults.behind = 1_000_000
+        key = tmp_path / "cosmos.key"
+        key.write_text(account.key)
+        access = {"endpoint": account.url, "keyFrom": {"file": str(key)}, "database": DATABASE, "container": CONTAINER}
+        stand = await start(configure({"state": {"cosmosdb": access, "timeout": "30s"}}))
+        yield stand
+        await stand.stop()
+
+
+@pytest.fixture(params=["aws", "azure"])
+def cloud(request: pytest.FixtureRequest) -> Stand:
+    stand: Stand = request.getfixturevalue(request.param)
+    return stand
+
+
+async def test_conversation_on_stores_of_the_cloud(
+    cloud: Stand, connect: Callable[..., Agent], claude: StrictClaude
+) -> None:
+    agent = connect(cloud)
     big = f"{uuid4().hex} " * 10_000
     claude.script(Reply(blocks=[todos("book the hall")]))
     step = await agent.good("The word is heliotrope. Plan the party.")
     claude.script("I see.")
     await agent.results(step, big)
     third = await agent.good("Which hall?")
-    await aws.settled()
-    await aws.forget_hot()
+    await cloud.settled()
+    await cloud.forget_hot()
     told = await agent.fresh().good("What is the word?")
     repeated = agent.fresh(messages=[], stream=False)
-    await aws.acknowledged(agent.session)
-    await aws.forget_hot()
+    await cloud.acknowledged(agent.session)
+    await cloud.forget_hot()
     again = await repeated.send(messages=[{"role": "user", "content": "What is the word?"}])
     # Records reach the bucket, and the item forgets them.
-    await aws.services.archiver.drain()
-    while (await aws.item(agent.session)).pending:
-        await aws.services.archiver.sweep()
+    await cloud.services.archiver.drain()
+    while (await cloud.item(agent.session)).pending:
+        await cloud.services.archiver.sweep()
 
     assert (third.receipt["tier"], told.receipt["tier"]) == ("hot", "state")
     assert "heliotrope" in told.text
     assert (again.commit, again.text) == ("repeated", told.text)
-    assert await aws.sub_tasks(agent.session) == ["book the hall"]
+    assert await cloud.sub_tasks(agent.session) == ["book the hall"]
     assert "book the hall" in "".join(injections(claude.requests[2].messages))
-    records = await aws.records(agent.session, export=True)
+    records = await cloud.records(agent.session, export=True)
     assert [record["seq"] for record in records] == [1, 2, 3, 4]
     assert records[1]["payload"]["messages"][0]["content"][0]["content"] == big
-    assert len((await aws.stored(agent.session)).body) < 50_000
+    assert len((await cloud.stored(agent.session)).body) < 50_000
     assert unharmed(claude)
 
 
@@ -242,20 +266,20 @@ async def test_table_and_bucket_that_do_not_exist_are_warned_of(
     assert second.startswith("s3: bucket 'nowhere' not found")
 
 
-async def test_failure_and_subagents_on_dynamodb(
-    aws: Stand, connect: Callable[..., Agent], claude: StrictClaude
+async def test_failure_and_subagents_on_stores_of_the_cloud(
+    cloud: Stand, connect: Callable[..., Agent], claude: StrictClaude
 ) -> None:
-    agent = connect(aws)
+    agent = connect(cloud)
     claude.script(Reply(fault="no_message_stop"))
     assert (await agent.send(messages=QUESTION)).cut
     await agent.good("Go.")
     sub = agent.fresh(headers={"x-claude-code-agent-id": "a1"})
     claude.script(Reply(blocks=[todos("look into it")]))
     await sub.results(await sub.good("You are a subagent."))
-    await aws.settled()
+    await cloud.settled()
 
-    assert await aws.turn(agent.session) == 1
-    assert await aws.sub_tasks(agent.session) == ["look into it"]
-    await aws.remember(agent.session, {"extracted_context": {"a": 1}})
+    assert await cloud.turn(agent.session) == 1
+    assert await cloud.sub_tasks(agent.session) == ["look into it"]
+    await cloud.remember(agent.session, {"extracted_context": {"a": 1}})
     assert (await agent.good("Go on.")).receipt["turn"] == "2"
     assert unharmed(claude)

@@ -22,7 +22,7 @@ from azure.core.exceptions import AzureError
 from azure.cosmos.aio import CosmosClient
 from azure.cosmos.exceptions import CosmosBatchOperationError, CosmosHttpResponseError
 
-from agentmemory_sidecar.stores.cosmosdb_wire import ATTEMPT, Attempt, Refused, Unanswered, Wire
+from agentmemory_sidecar.stores.cosmosdb_wire import ATTEMPT, Attempt, Refused, Unanswered, Wire, place
 from agentmemory_sidecar.stores.protocols import StoreUnavailable
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def written_at(account: Mapping[str, Any], options: CosmosOptions) -> str:
             return writable[_plain(name)]
         text = f"the account takes no writes in {name}: correct preferredLocations"
         raise StoreUnavailable(STORE, text, definite=True)
-    if any(_same(options.endpoint, endpoint) for endpoint in writable.values()):
+    if place(options.endpoint) in map(place, writable.values()):
         return options.endpoint
     text = "say in preferredLocations which region to write in, or name a regional endpoint: every one takes writes"
     raise StoreUnavailable(STORE, text, definite=True)
@@ -143,14 +143,6 @@ def _endpoints(account: Mapping[str, Any], field: str) -> dict[str, str]:
 
 def _plain(name: str) -> str:
     return name.replace(" ", "").casefold()
-
-
-def _same(one: str, other: str) -> bool:
-    def place(url: str) -> tuple[str, int]:
-        parts = urlsplit(url)
-        return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-
-    return place(one) == place(other)
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,8 +315,8 @@ class CosmosCalls:
         try:
             self._account = json.loads(link.wire.account or b"{}")
             wanted = written_at(self._account, self._options)
-            kept = next((each for each in self._links if _same(each.endpoint, wanted)), None)
-            if kept is not None or not _same(link.endpoint, wanted):
+            kept = next((each for each in self._links if place(each.endpoint) == place(wanted)), None)
+            if kept is not None or place(link.endpoint) != place(wanted):
                 await _close(link)
                 link = kept or await self._open(wanted)
         except BaseException:
@@ -337,11 +329,18 @@ class CosmosCalls:
     async def _open(self, endpoint: str) -> Link:
         """A client that keeps to this endpoint and has asked it about the account."""
         options = self._options
-        wire = Wire(self._context, options.connect_timeout_s, options.read_timeout_s)
+        wire = Wire(endpoint, self._context, options.connect_timeout_s, options.read_timeout_s)
         attempt = Attempt(writes=False)
         mark = ATTEMPT.set(attempt)
         try:
-            client = CosmosClient(endpoint, options.key, transport=wire, enable_endpoint_discovery=False)
+            client = CosmosClient(
+                endpoint,
+                options.key,
+                transport=wire,
+                enable_endpoint_discovery=False,
+                # Only so do regions other than the first take writes.
+                multiple_write_locations=options.every_region_writes,
+            )
             container = client.get_database_client(options.database).get_container_client(options.container)
             link = Link(endpoint, client, wire, container)
             await client.__aenter__()

@@ -76,12 +76,15 @@ ATTEMPT: ContextVar[Attempt] = ContextVar("attempt")
 
 
 class Wire(AioHttpTransport):  # type: ignore[misc]  # the package names it lazily, which mypy takes for Any
-    """The transport of one client. ``account`` is the last account document that came."""
+    """The transport of one client, to one endpoint. ``account`` is the last account document that came."""
 
-    def __init__(self, context: ssl.SSLContext | None, connect_timeout_s: float, read_timeout_s: float) -> None:
+    def __init__(
+        self, endpoint: str, context: ssl.SSLContext | None, connect_timeout_s: float, read_timeout_s: float
+    ) -> None:
         """``context``: for TLS; None for the system's authorities. Azure's client would make one for each request, and
         verify no certificate of a host called localhost."""
         super().__init__()
+        self._place = place(endpoint)
         self._context = context
         self._timeouts = {"connection_timeout": connect_timeout_s, "read_timeout": read_timeout_s}
         self.account: bytes = b""
@@ -92,6 +95,8 @@ class Wire(AioHttpTransport):  # type: ignore[misc]  # the package names it lazi
     async def send(self, request: Any, **config: Any) -> Any:
         attempt = ATTEMPT.get(None) or Attempt(writes=False)
         path = urlsplit(request.url).path
+        if place(request.url) != self._place:
+            raise Unanswered("the client library would have gone to another endpoint", sent=False)
         write = attempt.writes and request.method != "GET"
         if write and attempt.sent:
             raise Unanswered("the client library would have sent it again", sent=True)
@@ -109,6 +114,12 @@ class Wire(AioHttpTransport):  # type: ignore[misc]  # the package names it lazi
         if response.status_code in RETRIED or response.status_code >= 500:
             raise refused(response.status_code, response.headers, on_item=attempt.on_item)
         return response
+
+
+def place(url: str) -> tuple[str, int]:
+    """Host and port of an URL."""
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def refused(status: int, headers: Mapping[str, str], *, on_item: bool) -> Refused:
