@@ -32,10 +32,10 @@ class Pace:
 
 
 def pace(spent: int, state_tokens: int, facts: int) -> Pace:
-    """For a conversation whose prompts hold ``spent`` tokens of a state of so many tokens and facts. In the end a fact must
-    score as much as one word would give it that no other has."""
+    """For a conversation whose prompts hold ``spent`` tokens of a state of so many tokens and facts. In the end a fact of a
+    large state must score as much as one word would give it that no other has; a small one may be told whole in time."""
     ease = max(EASE, state_tokens // SHARE)
     pieces = min(max(state_tokens / EASE, 1.0), PIECES)
-    strict = min(spent / ease, 1.0)
+    strict = min(spent / ease, 1.0) * (pieces - 1) / (PIECES - 1)
     unique = log(1 + (facts - 0.5) / 1.5) if facts else 0.0
     return Pace(max(int((ease - spent) / pieces), LEAST), strict * unique, strict * NEAR_BEST)

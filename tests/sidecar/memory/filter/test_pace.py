@@ -28,6 +28,8 @@ def test_the_bar_rises_with_what_a_conversation_holds():
     bars = [pace(spent, 20_000, 800).score for spent in (0, 200, 900, 1_000, 9_000)]
     assert bars == sorted(bars)
     assert bars[0] == 0 == pace(0, 0, 0).score
+    assert pace(2_000, 1_000, 40).score == pace(2_000, 1_000, 40).near_best == 0, "a small state may be told whole"
+    assert 0 < pace(2_000, 2_000, 80).score < pace(2_000, 4_000, 80).score
     assert bars[-1] == bars[-2]
 
 
