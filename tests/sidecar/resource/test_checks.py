@@ -23,6 +23,15 @@ BAD = [
     ("state: {postgres: {}}", "spec.state.postgres: region local has none: give one of dsn, dsnFrom and clusterRef"),
     ("archive: {postgres: {}}", "spec.archive.postgres: region local has none"),
     ("state: {cosmosdb: {database: a, container: b}}", "spec.state.cosmosdb.endpoint: region local has none"),
+    (
+        TWO + "state: {cosmosdb: {database: a, container: b, endpoint: 'https://a', multiRegionWrites: true,"
+        " perRegion: [{region: us-east-1, preferredLocations: [East US]}]}}",
+        "spec.state.cosmosdb.perRegion: multiRegionWrites needs to know where region us-west-2 writes",
+    ),
+    (
+        "state: {cosmosdb: {database: a, container: b, endpoint: 'http://a', tls: {}}}",
+        "spec.state.cosmosdb.tls: needs TLS: write the endpoint with https://, or leave tls out",
+    ),
     ("archive: {keys: {kms: {}}}", "spec.archive.keys.kms.keyArn: region local has none"),
     (
         "ephemeral: {redis: {external: {urls: ['redis://a', 'redis://b']}}}",

@@ -15,6 +15,7 @@ from agentmemory_sidecar.resource.archive import LockMode
 from agentmemory_sidecar.resource.config import RuleConfig
 from agentmemory_sidecar.resource.prompt import Op, When
 from agentmemory_sidecar.resource.store_config import (
+    CosmosDbState,
     DynamoDbState,
     EmbeddedStore,
     PostgresStore,
@@ -130,6 +131,36 @@ def test_each_region_has_its_own_stores(tmp_path: Path) -> None:
     assert isinstance(west.archive, S3Archive)
     assert (east.archive.bucket, west.archive.bucket) == ("acme-support-us-east-1", "acme-support-archive-west")
     assert not east.embedded
+
+
+def test_an_account_whose_every_region_writes_seen_from_each() -> None:
+    spec = """
+regions: [east, west]
+state:
+  cosmosdb:
+    endpoint: https://acme.documents.azure.com:443/
+    keyFrom: {env: KEY}
+    database: memory
+    container: sessions
+    multiRegionWrites: true
+    perRegion:
+    - {region: east, preferredLocations: [East US, West US]}
+    - {region: west, endpoint: "https://acme-westus.documents.azure.com:443/", preferredLocations: [West US]}
+"""
+    east, west = (compiled(spec, region, KEY="a2V5") for region in ("east", "west"))
+    assert isinstance(east.state, CosmosDbState)
+    assert isinstance(west.state, CosmosDbState)
+    assert east.many_heads
+    assert east.state.access.locations == ("East US", "West US")
+    assert (east.state.access.key, west.state.access.endpoint) == (
+        SecretStr("a2V5"),
+        "https://acme-westus.documents.azure.com:443/",
+    )
+    assert [(each.region, each.access) for each in east.state.elsewhere] == [("west", west.state.access)]
+    assert [(each.region, each.access) for each in west.state.elsewhere] == [("east", east.state.access)]
+    one = compiled(spec.replace("multiRegionWrites: true", "multiRegionWrites: false"), "west", KEY="a2V5")
+    assert isinstance(one.state, CosmosDbState)
+    assert (one.many_heads, one.state.elsewhere) == (False, ())
 
 
 def test_references_are_resolved(tmp_path: Path) -> None:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from azure.core.pipeline.transport import HttpRequest
 from cryptography import x509
 
 from agentmemory_sidecar.stores.cosmosdb import CosmosStateStore
 from agentmemory_sidecar.stores.cosmosdb_account import CosmosOptions, other_endpoints, written_at
+from agentmemory_sidecar.stores.cosmosdb_wire import Unanswered, Wire
 from agentmemory_sidecar.stores.protocols import ABSENT, Conversation, StoreUnavailable, Versions
 from tests.cosmos import CosmosAccount
 from tests.faults import FaultProxy
@@ -159,6 +161,13 @@ async def test_head_is_never_written_in_another_region() -> None:
             await proxy.heal()
             await store.write(TALK, b"two", expect=Versions(1, 1), new=Versions(2, 2), pending=False)
             await store.close()
+
+
+async def test_request_to_another_endpoint_does_not_leave() -> None:
+    wire = Wire("http://127.0.0.1:1/", None, 1, 1)
+    with pytest.raises(Unanswered, match="another endpoint") as kept:
+        await wire.send(HttpRequest("POST", "http://127.0.0.1:2/dbs/d/colls/c/docs"))
+    assert not kept.value.sent
 
 
 # ------------------------------------------------------------------------------------------------- what is tried again
