@@ -213,6 +213,7 @@ def assemble(
             identity.session_headers,
             identity.user_headers,
             identity.project_headers,
+            identity.group_headers,
             session=session,
             user=identity.default_user,
             project=identity.default_project,

@@ -31,6 +31,9 @@ class Metrics:
         self.repeated = counter("repeated_replies", "Stored replies told again instead of paid again.")
         self.disconnected = counter("disconnects", "Clients that left before their reply was complete.")
         self.no_identity = counter("requests_without_session", "Turns that no session could be found for.")
+        self.ownerless = counter(
+            "requests_without_owner", "Steps whose resource has a scope for an owner that they do not name.", ("scope",)
+        )
         self.unreadable = counter(
             "unreadable_requests", "Bodies that could not be read and were passed on as they came."
         )

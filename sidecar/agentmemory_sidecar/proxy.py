@@ -4,6 +4,7 @@ import asyncio
 import logging
 import traceback
 
+from agentmemory_sidecar.memory.scopes import homes_of
 from agentmemory_sidecar.resource.agentmemory import OnDisconnect
 from agentmemory_sidecar.shadow import shadow
 from agentmemory_sidecar.step.acknowledge import refuse
@@ -70,7 +71,7 @@ async def _messages(services: Services, inbound: Inbound, where: Route, client: 
         await pass_through(services, inbound, where.path, client)
         return
     try:
-        question = Question(inbound, who, request, where.path, scope=services.config.scope)
+        question = Question(inbound, who, request, where.path, homes_of(services.config, who))
     except RecursionError:  # a system prompt or a tool that is nested deeper than we read
         services.metrics.unreadable.inc()
         await pass_through(services, inbound, where.path, client)

@@ -96,11 +96,16 @@ async def _converged(world: World, problems: Problems) -> dict[Conversation, Fou
     return found
 
 
-def owner_of(world: World, made: Made) -> Conversation:
-    """Whose state a reply's values belong to."""
-    if world.setting.scope is Scope.PROJECT:
-        return Conversation.shared(world.setting.tenant, "project", "p")
-    return Conversation(world.setting.tenant, made.session, ROOT)
+def owner_of(world: World, made: Made, tool: str) -> Conversation:
+    """Whose state a value of a reply belongs to."""
+    tenant, scopes = world.setting.tenant, world.setting.scopes
+    match next((scope for scope, places in scopes if PLACES[tool] in places), scopes[0][0]):
+        case Scope.PROJECT:
+            return Conversation.shared(tenant, "project", "p")
+        case Scope.USER:
+            return Conversation.shared(tenant, "user", made.user)
+        case _:
+            return Conversation(tenant, made.session, ROOT)
 
 
 def _patches(world: World, found: dict[Conversation, Found], problems: Problems) -> None:
@@ -115,9 +120,10 @@ def _patches(world: World, found: dict[Conversation, Found], problems: Problems)
         if attempt.outcome is Outcome.ACKNOWLEDGED and attempt.commit not in SAVED and not passed:
             problems.append(f"attempt {attempt.number} was acknowledged and says {attempt.commit!r}")
     for made in world.claude.made.values():
-        owner = owner_of(world, made)
-        there = found.get(owner)
         for tool, value in made.writes:
+            owner = owner_of(world, made, tool)
+            there = found.get(owner)
+            _nowhere_else(found, owner, tool, value, problems)
             count = there.count(tool, value) if there is not None else 0
             kept = there.keeps(value) if there is not None else False
             said = f"{tool} {value} of attempt {made.attempt} ({made.id})"
@@ -131,6 +137,17 @@ def _patches(world: World, found: dict[Conversation, Found], problems: Problems)
                 problems.append(f"{said} was acknowledged and is lost")
 
 
+def _nowhere_else(
+    found: dict[Conversation, Found], owner: Conversation, tool: str, value: str, problems: Problems
+) -> None:
+    """A value lies at its home and in nobody else's state."""
+    problems += [
+        f"{tool} {value} lies in {other.session!r} and belongs to {owner.session!r}"
+        for other, one in found.items()
+        if other != owner and one.count(tool, value)
+    ]
+
+
 def _overwritten(world: World, made: Made, owner: Conversation, tool: str) -> bool:
     """Whether somebody who could see the value wrote over it: in the state, or among the patches of the same conversation
     that were on their way there."""
@@ -138,7 +155,7 @@ def _overwritten(world: World, made: Made, owner: Conversation, tool: str) -> bo
     one = attempts[made.attempt]
     first = landed.get((owner, one.step))
     for other in world.claude.made.values():
-        if other is made or owner_of(world, other) != owner or all(kind != tool for kind, _ in other.writes):
+        if other is made or owner_of(world, other, tool) != owner or all(kind != tool for kind, _ in other.writes):
             continue
         attempt = attempts[other.attempt]
         if (owner, attempt.step) not in landed:

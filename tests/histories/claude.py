@@ -34,6 +34,7 @@ class Made:
     id: str
     attempt: int
     session: str
+    user: str
     writes: tuple[tuple[str, str], ...]
     """(tool, value) of its calls; no value comes twice."""
 
@@ -168,7 +169,8 @@ class Claude:
             content.append({"type": "tool_use", "id": f"toolu_{self._count}_{place}", "name": name, "input": given})
         if not tools:
             content.append({"type": "text", "text": f"Answer {self._count}."})
-        made = Made(f"msg_{self._count}", int(headers["x-test-attempt"]), headers["x-agent-session"], tuple(writes))
+        who, attempt = (headers["x-agent-session"], headers["x-user"]), int(headers["x-test-attempt"])
+        made = Made(f"msg_{self._count}", attempt, *who, tuple(writes))
         self.made[made.id] = made
         return content
 

@@ -9,7 +9,7 @@ from agentmemory_sidecar.resource.session import LockScope, OnConflict
 from agentmemory_sidecar.resource.state import MergeStrategy, Scope, StateUnavailable
 from tests.histories.claude import TOOLS
 from tests.histories.links import Kind
-from tests.histories.world import PLACES, Setting
+from tests.histories.world import PLACES, Scopes, Setting
 
 REGIONS = ("us-east-1", "us-west-2", "eu-west-1")
 CALLS = ("", "state.", "state.write", "state.write", "state.write", "state.read", "state.versions", "state.entry", "hot.",
@@ -30,6 +30,18 @@ class Event:
     def __str__(self) -> str:
         said = ", ".join(f"{name}={value}" for name, value in self.how.items())
         return f"{self.at:8.3f}  {self.what}({said})"
+
+
+SEVERAL: tuple[Scopes, ...] = (
+    (
+        (Scope.SESSION, ()),
+        (Scope.USER, (PLACES["put_a"],)),
+        (Scope.PROJECT, (PLACES["note"], PLACES["todo"])),
+    ),
+    ((Scope.SESSION, ()), (Scope.PROJECT, (PLACES["put_c"],)), (Scope.USER, (PLACES["note"],))),
+    ((Scope.USER, ()), (Scope.PROJECT, (PLACES["put_b"], PLACES["note"]))),
+)
+"""Scopes that are there at once, in some histories."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +75,7 @@ def draw(seed: int) -> Plan:
     regions = REGIONS[: rng.choice([2, 2, 3])]
     setting = Setting(
         regions,
-        rng.choice([Scope.SESSION, Scope.SESSION, Scope.PROJECT]),
+        _scopes(rng, seed),
         tuple((PLACES[tool], rng.choice(list(MergeStrategy))) for tool in ("put_b", "todo") if rng.random() < 0.5),
         rng.choice([0.1, 1.0, 8.0]),
         rng.choice([0.0, 0.0, 0.01, 0.04]),
@@ -73,7 +85,7 @@ def draw(seed: int) -> Plan:
         on_state_unavailable=rng.choice([StateUnavailable.REFUSE] * 4 + [StateUnavailable.PASS_THROUGH]),
     )
     long_s = rng.choice(LONGEST_S)
-    clients = _clients(rng, setting.scope)
+    clients = _clients(rng, shared=any(scope is Scope.PROJECT for scope, _ in setting.scopes))
     events = [_turn(rng, long_s, regions, clients) for _ in range(rng.randint(*TURNS))]
     trouble = rng.choice([0, 2, 4, 8])
     for _ in range(trouble):
@@ -81,8 +93,15 @@ def draw(seed: int) -> Plan:
     return Plan(seed, setting, rng.choice([1, 1, 2]), clients, tuple(sorted(events, key=lambda event: event.at)))
 
 
-def _clients(rng: random.Random, scope: Scope) -> tuple[Who, ...]:
-    users = rng.choice([1, 2, 2, 3]) if scope is Scope.PROJECT else rng.choice([1, 1, 2])
+def _scopes(rng: random.Random, seed: int) -> Scopes:
+    """One scope, or in every third history several at once."""
+    one = rng.choice([Scope.SESSION, Scope.SESSION, Scope.PROJECT])
+    several = random.Random(f"{seed}/scopes")
+    return several.choice(SEVERAL) if several.random() < 1 / 3 else ((one, ()),)
+
+
+def _clients(rng: random.Random, *, shared: bool) -> tuple[Who, ...]:
+    users = rng.choice([1, 2, 2, 3]) if shared else rng.choice([1, 1, 2])
     clients = [Who(f"s{n}", f"u{n}", "p") for n in range(users)]
     if rng.random() < 0.5:
         clients.append(clients[0])  # another device, with a history of its own

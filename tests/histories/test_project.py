@@ -31,7 +31,7 @@ def interleaved() -> Plan:
         at += PARTED_S + WHOLE_S
     users = (Who("anna", "anna", "p"), Who("ben", "ben", "p"))
     events = tuple(sorted([*turns, *links], key=lambda event: event.at))
-    return Plan(1, Setting(regions, Scope.PROJECT), 1, users, events)
+    return Plan(1, Setting(regions, ((Scope.PROJECT, ()),)), 1, users, events)
 
 
 def test_a_thousand_updates_under_partitions_are_all_there_and_converge() -> None:

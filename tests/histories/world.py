@@ -22,7 +22,7 @@ from agentmemory_sidecar.engine import SWEEP_S, assemble, elsewhere
 from agentmemory_sidecar.http.upstream import HttpUpstream
 from agentmemory_sidecar.metrics import Metrics
 from agentmemory_sidecar.resource import LocalValues, SidecarConfig, compile_resource
-from agentmemory_sidecar.resource.config import MergeRuleConfig
+from agentmemory_sidecar.resource.config import MergeRuleConfig, ScopeConfig
 from agentmemory_sidecar.resource.session import LockScope, OnConflict
 from agentmemory_sidecar.resource.state import MergeStrategy, Scope, StateUnavailable
 from agentmemory_sidecar.resource.store_config import AwsConfig, DynamoDbState
@@ -63,12 +63,16 @@ PLACES = {
 METRICS = Metrics()
 
 
+Scopes = tuple[tuple[Scope, tuple[str, ...]], ...]
+
+
 @dataclass(frozen=True)
 class Setting:
     """What does not change in a history."""
 
     regions: tuple[str, ...] = ("us-east-1", "us-west-2")
-    scope: Scope = Scope.SESSION
+    scopes: Scopes = ((Scope.SESSION, ()),)
+    """Scopes in order of precedence, with what is at home in each."""
     merge: tuple[tuple[str, MergeStrategy], ...] = ()
     lag_s: float = 1.0
     loss: float = 0.0
@@ -113,7 +117,7 @@ def config_for(setting: Setting, region: str) -> SidecarConfig:
             "state": DynamoDbState(table="model", aws=AwsConfig(region=region)),
             "key_master": SecretStr(base64.b64encode(MASTER).decode()),
             "lock": lock,
-            "scope": setting.scope,
+            "scopes": tuple(ScopeConfig(scope=scope, pointers=places) for scope, places in setting.scopes),
             "on_state_unavailable": setting.on_state_unavailable,
             "merge": tuple(MergeRuleConfig(pointer=place, strategy=how) for place, how in setting.merge),
         }

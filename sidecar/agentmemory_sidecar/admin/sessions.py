@@ -1,9 +1,9 @@
 """Sessions as people look at them: list, show, history, export; and a state changed by hand, under its version."""
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -12,15 +12,19 @@ from agentmemory_sidecar.archive.explain import explained
 from agentmemory_sidecar.archive.reader import Record, RecordReader
 from agentmemory_sidecar.archive.record import Payload
 from agentmemory_sidecar.archive.report import Report, report
-from agentmemory_sidecar.memory import links
+from agentmemory_sidecar.memory import links, together
 from agentmemory_sidecar.memory.admin_patch import from_json_patch, from_merge_patch
 from agentmemory_sidecar.memory.conflicts import listed, settle
 from agentmemory_sidecar.memory.extraction import provenance
 from agentmemory_sidecar.memory.form import form_of, migration, version_of
 from agentmemory_sidecar.memory.item import Item
+from agentmemory_sidecar.memory.scopes import homes_of_item, unbounded
 from agentmemory_sidecar.memory.state import Patch, PatchError, apply, from_json
+from agentmemory_sidecar.memory.together import Reading
 from agentmemory_sidecar.memory.tokens import estimate
+from agentmemory_sidecar.resource.config import SidecarConfig
 from agentmemory_sidecar.step import build, heads
+from agentmemory_sidecar.step.hydrate import read_state
 from agentmemory_sidecar.step.services import Services
 from agentmemory_sidecar.step.writing import change, place_of, save
 from agentmemory_sidecar.stores.protocols import (
@@ -56,6 +60,29 @@ class VersionMoved(Exception):
 class SessionState:
     state: dict[str, Any]
     version: int
+
+
+class _Change(NamedTuple):
+    """What becomes of a conversation's own state."""
+
+    state: dict[str, Any]
+    patch: Patch
+
+
+class _Sent(NamedTuple):
+    """What goes to another owner's."""
+
+    owner: Conversation
+    state: dict[str, Any]
+    """What it was made for."""
+    patch: Patch
+
+
+def masked(config: SidecarConfig, reading: Reading) -> Reading:
+    """The same without what tells of a person."""
+    form = form_of(config)
+    parts = [form.masked(part) for part in reading.parts]
+    return together.read(reading.homes, parts, form.beginning(""), config.filter.never_in_prompt)
 
 
 class Sessions:
@@ -123,20 +150,28 @@ class Sessions:
                 "created_at": item.created_at,
                 "updated_at": item.updated_at,
             })  # fmt: skip
-        stored = await self._services.state.read(self._conversation(session))
-        item = self._item(stored)
-        state = build.state_as_read(item, self._services.config, self._conversation(session))
-        shown = provenance.without(state if pii else form_of(self._services.config).masked(state))
-        learnt = provenance.shown(state)
+        root = self._conversation(session)
+        item = self._item(await self._services.state.read(root))
+        reading = await self._reading(root, item)
+        shown = reading if pii else masked(self._services.config, reading)
+        alone = [home.owner for home in reading.homes.homes] == [root]
+        several = {} if alone else {"whose": together.origins(reading)}
         return {
-            "session": session, "subject": item.subject, "state": shown, "learnt": learnt, "conversations": conversations,
+            "session": session, "subject": item.subject, "state": provenance.without(shown.state),
+            "learnt": provenance.shown(reading.state), "conversations": conversations, **several,
         }  # fmt: skip
+
+    async def _reading(self, conversation: Conversation, item: Item) -> Reading:
+        """The state as the session's root agent reads it; one owner's own for a user's or project's item."""
+        homes = unbounded(homes_of_item(self._services.config, conversation, item))
+        state = build.state_as_read(self._services.config, item, conversation, conversation, item)
+        return await read_state(self._services, homes, conversation, item, state)
 
     async def state(self, session: str) -> SessionState:
         """The state object with its big values read back in. Raises NoSuchSession."""
         stored = await self._existing(self._conversation(session))
         item = self._item(stored)
-        state = build.state_as_read(item, self._services.config, self._conversation(session))
+        state = (await self._reading(self._conversation(session), item)).state
         if names := links.keys(state):
             found = await self._blobs.read(self._conversation(session), item.subject, names)
             state = links.resolve(state, found)
@@ -155,42 +190,71 @@ class Sessions:
             stored = await self._services.state.read(conversation)
             item = self._item(stored)
             if patch_id in item.steps:
-                return SessionState(build.state_of(item, config, item.user), stored.versions.version)
+                return SessionState((await self._reading(conversation, item)).state, stored.versions.version)
             if expect is not None and stored.versions.version != expect:
                 raise VersionMoved(stored.versions.version)
-            before = build.state_of(item, config, item.user)
-            if not form.knows(before):
-                newer = f"a state of version {version_of(before)}, which this sidecar does not know"
-                raise PatchError(newer, "/metadata/v", f"use a sidecar of that form; this one knows {form.version}")
+            reading = await self._reading(conversation, item)
+            for part in reading.parts:
+                if not form.knows(part):
+                    newer = f"a state of version {version_of(part)}, which this sidecar does not know"
+                    raise PatchError(newer, "/metadata/v", f"use a sidecar of that form; this one knows {form.version}")
             make = from_json_patch if json_patch else from_merge_patch
-            patch = make(body, patch_id, before)
-            state = apply(before, patch)
-            for wrong in form.refusal(before, state):
-                raise PatchError(wrong["problem"], wrong["pointer"], "send what fits spec.state.schema")
-            patch = build.with_migration(config, item, before, patch)
+            seen = reading.state or form.beginning(item.user)
+            patch = make(body, patch_id, seen)
+            after = apply(seen, patch)
+            own, sent = self._shares(conversation, item, reading, patch)
             try:
-                await self._write(conversation, item, stored.versions, state, patch)
+                await self._write(conversation, item, stored.versions, own, sent)
             except StaleWrite:
                 continue
             except StoreUnavailable as error:
                 if error.definite:
                     raise
                 continue
-            return SessionState(state, stored.versions.version + 1)
+            if sent:
+                await self._services.patches.apply(conversation)
+            return SessionState(after, stored.versions.version + 1)
         raise StoreUnavailable("state", "the session kept changing while its state was patched", definite=False)
 
+    def _shares(
+        self, conversation: Conversation, item: Item, reading: Reading, patch: Patch
+    ) -> tuple["_Change", list["_Sent"]]:
+        """What a patch does to the conversation's own state, and what goes to others. Raises PatchError."""
+        config, form = self._services.config, form_of(self._services.config)
+        own = _Change(build.state_of(item, config, item.user), Patch.none(patch.id))
+        sent: list[_Sent] = []
+        patches, wrong = together.shared_out(patch, reading)
+        for each in wrong:
+            raise PatchError(each["problem"], each["pointer"], "change it where it belongs")
+        for home, part, share in zip(reading.homes.homes, reading.parts, patches, strict=True):
+            if not share.operations:
+                continue
+            before = own.state if home.owner == conversation else part or form.beginning("")
+            after = apply(before, share)
+            for each in form.refusal(before, after):
+                raise PatchError(each["problem"], each["pointer"], "send what fits spec.state.schema")
+            if home.owner == conversation:
+                own = _Change(after, build.with_migration(config, item, before, share))
+            else:
+                sent.append(_Sent(home.owner, before, share))
+        return own, sent
+
     async def _write(
-        self, conversation: Conversation, item: Item, read: Versions, state: dict[str, Any], patch: Patch
+        self, conversation: Conversation, item: Item, read: Versions, own: "_Change", sent: Sequence["_Sent"] = ()
     ) -> None:
         config = self._services.config
         place, drafts = await place_of(self._services, conversation, item)
-        if not change(self._services, place, drafts, item, state, patch):
-            raise PatchError(
-                f"a state of more than {build.state_limit(config)} bytes", "", "keep less, or in fewer words"
-            )
-        payload = Payload(
-            step=patch.id, patch=build.linked(msgspec.to_builtins(patch), config.blob_threshold_bytes, drafts)
-        )
+        threshold = config.blob_threshold_bytes
+        changes = own.patch.operations or not sent
+        if changes and not change(self._services, place, drafts, item, own.state, own.patch):
+            limit = build.state_limit(config)
+            raise PatchError(f"a state of more than {limit} bytes", "", "keep less, or in fewer words")
+        for owner, state, patch in sent:
+            whole = build.linked_patch(patch, threshold, drafts)
+            build.send_patch(item, config, conversation, owner, state, whole)
+        operations = (*own.patch.operations, *(one for each in sent for one in each.patch.operations))
+        told = msgspec.structs.replace(own.patch, operations=operations)
+        payload = Payload(step=told.id, patch=build.linked(msgspec.to_builtins(told), threshold, drafts))
         await save(self._services, place, drafts, item, read, payload)
 
     async def migrate(self, session: str) -> dict[str, Any]:
@@ -207,7 +271,7 @@ class Sessions:
             if changes:
                 patch = Patch(f"migration-{secrets.token_hex(8)}", "migration", changes)
                 try:
-                    await self._write(conversation, item, stored.versions, after, patch)
+                    await self._write(conversation, item, stored.versions, _Change(after, patch))
                 except StaleWrite:
                     continue
             return {

@@ -7,9 +7,11 @@ import msgspec
 
 from agentmemory_sidecar.archive.reader import Record
 from agentmemory_sidecar.archive.record import Payload
+from agentmemory_sidecar.memory.together import origin
 
 LAST = "last"
 _FACT = ("pointer", "tokens", "score", "reason")
+_MANY = "whose"
 
 
 class NoSuchTurn(Exception):
@@ -50,10 +52,16 @@ def explained(records: Sequence[Record], turn: str) -> dict[str, Any]:
             "replayed": _number(receipt, "replayed-tokens"),
         },
         "put_in_with_step": first.payload.step if first.payload else "",
-        "in": [dict(zip(_FACT, fact, strict=False)) for fact in given.get("in", ())],
-        "out": [dict(zip(_FACT, fact, strict=False)) for fact in given.get("out", ())],
+        "in": [_fact(fact, given) for fact in given.get("in", ())],
+        "out": [_fact(fact, given) for fact in given.get("out", ())],
         "text": "\n".join(_text(text) for text in given.get("texts", ())),
     }
+
+
+def _fact(fact: Sequence[Any], given: dict[str, Any]) -> dict[str, Any]:
+    """A fact; where the state has several owners, with the one it is of."""
+    told = dict(zip(_FACT, fact, strict=False))
+    return told | ({"of": origin(str(told["pointer"]), given[_MANY])} if _MANY in given else {})
 
 
 def _is(record: Record, turn: str) -> bool:

@@ -46,6 +46,11 @@ def explain(api: Api, output: str, session_id: str, turn: str, agent: str, exact
         f"tokens   {tokens['injected']} put in{exactly}, {tokens['replayed']} repeated, of a state of {tokens['state']}"
     )
     for title, side in (("in", found["in"]), ("out", found["out"])):
-        rows = [[one["pointer"], one["tokens"], one["score"], _OUT.get(one["reason"], one["reason"])] for one in side]
+        whose = ["of"] if any("of" in one for one in side) else []
+        rows = [
+            [one["pointer"], one["tokens"], one["score"], _OUT.get(one["reason"], one["reason"]),
+             *(one.get(name, "") for name in whose)]
+            for one in side
+        ]  # fmt: skip
         click.echo(f"\n{title}")
-        click.echo(table(["pointer", "tokens", "score", "because"], rows, empty="nothing"))
+        click.echo(table(["pointer", "tokens", "score", "because", *whose], rows, empty="nothing"))

@@ -195,6 +195,9 @@ def show(api: Api, output: str, pii: bool, session_id: str) -> None:
         click.echo(table(columns, [
             [one["pointer"], one["turn"], moment(one["at"]), one["confidence"]] for one in shown["learnt"]
         ]))  # fmt: skip
+    if whose := shown.get("whose"):
+        click.echo("")
+        click.echo(table(["place", "whose"], [[place, owner] for place, owner in whose.items()]))
     click.echo("\nlatest turns")
     for conversation in shown["conversations"]:
         for turn in conversation["window"]:
@@ -275,7 +278,7 @@ def _sides(row: dict[str, Any]) -> list[str]:
         ]
     if refused := row["operations"].get("refused"):
         places, why = (", ".join(each[name] for each in refused) for name in ("pointer", "problem"))
-        return [places, "does not fit the schema", f"{row['source']}: {why}"]
+        return [places, "was refused", f"{row['source']}: {why}"]
     clashes = row["operations"].get("clashes", [])
     places = ", ".join(clash["pointer"] for clash in clashes)
     theirs = ", ".join(_short(clash.get("theirs")) for clash in clashes)

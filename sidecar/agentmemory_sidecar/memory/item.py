@@ -88,6 +88,9 @@ class Item(msgspec.Struct, omit_defaults=True):
     subject: str = ""
     user: str = ""
     project: str = ""
+    agent_type: str = ""
+    groups: list[str] = []
+    """What else its newest request said of itself, for what is done in its name later."""
     created_at: float = 0.0
     updated_at: float = 0.0
     state: bytes = b""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from agentmemory_sidecar.resource import state_checks
+from agentmemory_sidecar.resource import scope_checks, state_checks
 from agentmemory_sidecar.resource.agentmemory import DeletionPolicy, Spec
 from agentmemory_sidecar.resource.archive import LockMode
 from agentmemory_sidecar.resource.base import Model, at
@@ -187,5 +187,6 @@ def _budgets(spec: Spec) -> Iterator[Problem]:
 
 
 def _schema(spec: Spec) -> Iterator[Problem]:
-    for path, message in state_checks.wrong(spec.state):
-        yield Problem(("state", *path), message)
+    for check in (state_checks.wrong, scope_checks.wrong):
+        for path, message in check(spec.state):
+            yield Problem(("state", *path), message)

@@ -17,7 +17,16 @@ from agentmemory_sidecar.resource.ephemeral import ExternalRedis
 from agentmemory_sidecar.resource.errors import NotSupportedYet, ResourceError
 from agentmemory_sidecar.resource.prompt import ExtractionSubAgent, SubAgent
 from agentmemory_sidecar.resource.references import Resolver, Unresolved
-from agentmemory_sidecar.resource.state import ClusterRef, CosmosDb, DynamoDb, Postgres, RegionalCosmos, State
+from agentmemory_sidecar.resource.state import (
+    Access,
+    ClusterRef,
+    CosmosDb,
+    DynamoDb,
+    Postgres,
+    RegionalCosmos,
+    Right,
+    State,
+)
 from agentmemory_sidecar.resource.state_checks import operations
 from agentmemory_sidecar.resource.unsupported import unsupported
 from agentmemory_sidecar.resource.values import dsn_problem
@@ -151,7 +160,23 @@ class _Compiler:
             ),
             window=c.WindowConfig(turns=turns, hot_ttl_s=hot_ttl.seconds),
             state_ttl_s=spec.state.ttl.seconds if spec.state.ttl else None,
-            scope=spec.state.scope,
+            scopes=tuple(
+                c.ScopeConfig(scope=each.scope, pointers=each.pointers, granted=each.access is Access.GRANTED)
+                for each in spec.state.in_order
+            ),
+            grants=tuple(
+                c.GrantConfig(
+                    agents=grant.to.agents,
+                    users=grant.to.users,
+                    projects=grant.to.projects,
+                    groups=grant.to.groups,
+                    write=grant.access is Right.WRITE,
+                    scope=grant.scope,
+                    of=grant.of,
+                    pointers=grant.pointers,
+                )
+                for grant in spec.state.grants
+            ),
             merge=tuple(c.MergeRuleConfig(pointer=rule.pointer, strategy=rule.strategy) for rule in spec.state.merge),
             schema_version=version_of(spec.state),
             form=form_of(spec.state),
@@ -160,6 +185,7 @@ class _Compiler:
                 session_headers=tuple(header.lower() for header in identity.headers),
                 user_headers=tuple(header.lower() for header in identity.user_headers),
                 project_headers=tuple(header.lower() for header in identity.project_headers),
+                group_headers=tuple(header.lower() for header in identity.group_headers),
                 default_user=identity.defaults.user or "",
                 default_project=identity.defaults.project or "",
             ),

@@ -66,10 +66,44 @@ class IdentityConfig(Config):
     """Headers with the user's id, lower case, in order."""
     project_headers: tuple[str, ...] = ()
     """Headers with the project's id, lower case, in order."""
+    group_headers: tuple[str, ...] = ()
+    """Headers with names of groups, lower case."""
     default_user: str = ""
     """The user when nothing says so; empty for none."""
     default_project: str = ""
     """The project when nothing says so; empty for none."""
+
+
+class ScopeConfig(Config):
+    """A scope, and what of the state is at home in it."""
+
+    scope: Scope
+    """Whose the part is."""
+    pointers: tuple[str, ...] = ()
+    """The places that are at home in it; none where that is all that has no other home."""
+    granted: bool = False
+    """Whether the owner's own sessions too do only what a grant allows."""
+
+
+class GrantConfig(Config):
+    """What somebody may do with a part of a user's or project's state."""
+
+    agents: tuple[str, ...] = ()
+    """Agents it is for; empty where that does not matter, as of the three below."""
+    users: tuple[str, ...] = ()
+    """Users it is for."""
+    projects: tuple[str, ...] = ()
+    """Projects whose sessions it is for."""
+    groups: tuple[str, ...] = ()
+    """Groups it is for."""
+    write: bool = False
+    """Whether the part may be changed; it may be read in any case."""
+    scope: Scope
+    """Whether it is of users or of projects."""
+    of: tuple[str, ...] = ()
+    """Which; empty for the request's own."""
+    pointers: tuple[str, ...] = ()
+    """The places; empty for all that is at home in the scope."""
 
 
 class LockConfig(Config):
@@ -288,8 +322,10 @@ class SidecarConfig(Config):
     """The latest turns of a conversation."""
     state_ttl_s: float | None
     """How long a session is kept after its last write (seconds); None for ever."""
-    scope: Scope
-    """Whom a state object belongs to."""
+    scopes: tuple[ScopeConfig, ...]
+    """Whom the parts of a state belong to, in order of precedence."""
+    grants: tuple[GrantConfig, ...] = ()
+    """Who besides may see or change a part."""
     merge: tuple[MergeRuleConfig, ...] = ()
     """What becomes of values that several regions wrote at one place at once."""
     schema_version: str

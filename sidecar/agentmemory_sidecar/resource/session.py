@@ -30,6 +30,9 @@ class Identity(Model):
     """Request headers that carry the user's id; the first one present counts."""
     project_headers: Headers = ()
     """Request headers that carry the project's id; the first one present counts."""
+    group_headers: Headers = ()
+    """Request headers that carry the groups the request is made for, joined by commas; all that are present count. Only
+    `state.grants` asks for them."""
     defaults: IdentityDefaults = IdentityDefaults()
     """Who is meant when nothing says so."""
 

@@ -1,11 +1,11 @@
 """`spec.state`: the truth. One item for each conversation, written under a condition on its versions."""
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from agentmemory_sidecar.resource.base import FREE_FORM, Choice, Model, immutable
+from agentmemory_sidecar.resource.base import FREE_FORM, Choice, Model, immutable, invalid
 from agentmemory_sidecar.resource.common import PER_REGION, AwsAccess, Embedded, Tls, ValueFrom
 from agentmemory_sidecar.resource.values import (
     Between,
@@ -40,6 +40,20 @@ class Scope(StrEnum):
     SESSION = "Session"
     USER = "User"
     PROJECT = "Project"
+
+
+class Access(StrEnum):
+    """Who among the owner's own sessions."""
+
+    OWNER = "Owner"
+    GRANTED = "Granted"
+
+
+class Right(StrEnum):
+    """What a grant allows."""
+
+    READ = "Read"
+    WRITE = "Write"
 
 
 class StateUnavailable(StrEnum):
@@ -248,10 +262,106 @@ class MergeRule(Model):
     stands. `Union`, for lists: what either added is there, what either took out is not."""
 
 
+class ScopeEntry(Model):
+    """One of several scopes, and what of the state is at home in it."""
+
+    scope: Scope
+    """Whose the part is: the session's, the user's or the project's."""
+    pointers: Annotated[tuple[Pointer, ...], Field(max_length=16)] = ()
+    """The places that are at home here, as JSON pointers; none for the first scope, which is home to all else."""
+    access: Access = Access.OWNER
+    """`Owner`: all agents of the owner's sessions read and write it. `Granted`: they too do only what a grant allows."""
+
+
+_Names = Annotated[tuple[Id, ...], Field(max_length=32)]
+
+
+class Grantees(Model):
+    """Who has a grant: those who are named under every member that is given. `*` is anybody who says a name there."""
+
+    cel = (
+        (
+            "has(self.agents) && size(self.agents) > 0 || has(self.users) && size(self.users) > 0 || "
+            "has(self.projects) && size(self.projects) > 0 || has(self.groups) && size(self.groups) > 0",
+            "name somebody: agents, users, projects or groups",
+        ),
+    )
+
+    agents: _Names = ()
+    """Agents: `root`, or a subagent by its type (`X-Claude-Code-Agent-Type`) or its id (`X-Claude-Code-Agent-Id`)."""
+    users: _Names = ()
+    """Users, as `session.identity` finds them."""
+    projects: _Names = ()
+    """Those who work on these projects, as `session.identity` finds them."""
+    groups: _Names = ()
+    """Members of these groups, as `session.identity.groupHeaders` says."""
+
+    @model_validator(mode="after")
+    def _names_somebody(self) -> Self:
+        if not (self.agents or self.users or self.projects or self.groups):
+            raise invalid("name somebody: agents, users, projects or groups")
+        return self
+
+
+class Grant(Model):
+    """What somebody may do with a part of a user's or project's state."""
+
+    cel = (("self.scope != 'Session'", "scope must be User or Project: a session's own part is not shared"),)
+
+    to: Grantees
+    """Who."""
+    access: Right
+    """`Read`, or `Write`, which is to read and to write."""
+    scope: Scope
+    """`User` or `Project`: one of the resource's scopes."""
+    of: Annotated[tuple[Id, ...], Field(max_length=16)] = ()
+    """Whose: users or projects by name, whose part then also reaches those who do not belong to them, below `/shared`.
+    Without it, the user or project that a request itself belongs to, which says something only where the scope's access
+    is `Granted`."""
+    pointers: Annotated[tuple[Pointer, ...], Field(max_length=16)] = ()
+    """The places, as JSON pointers; without them, all that is at home in the scope."""
+
+    @model_validator(mode="after")
+    def _shares_no_session(self) -> Self:
+        if self.scope is Scope.SESSION:
+            raise invalid("scope must be User or Project: a session's own part is not shared")
+        return self
+
+
+_OVERLAP = "p == q || q.startsWith(p + '/') || p.startsWith(q + '/')"
+
+
 class State(Model):
     """The state tier: what is true. Without a store it is embedded."""
 
-    choices = (Choice(("dynamodb", "cosmosdb", "postgres", "embedded"), "there is one state tier", required=False),)
+    choices = (
+        Choice(("dynamodb", "cosmosdb", "postgres", "embedded"), "there is one state tier", required=False),
+        Choice(("scope", "scopes"), "scope is short for a list of one", required=False),
+    )
+    cel = (
+        (
+            "!has(self.scopes) || self.scopes.all(s, self.scopes.exists_one(t, t.scope == s.scope))",
+            "scopes names a scope twice: make one entry of the two",
+        ),
+        (
+            "!has(self.scopes) || self.scopes.all(s, s.scope != 'Session' || self.scopes[0] == s)",
+            "scopes is in order of precedence, narrowest first: put Session first",
+        ),
+        (
+            "!has(self.scopes) || size(self.scopes) == 0 || !has(self.scopes[0].pointers) || "
+            "size(self.scopes[0].pointers) == 0",
+            "the first of scopes is home to all that the others are not: leave its pointers out",
+        ),
+        (
+            "!has(self.scopes) || self.scopes.all(s, self.scopes[0] == s || has(s.pointers) && size(s.pointers) > 0)",
+            "scopes behind the first need pointers: name what is at home there",
+        ),
+        (
+            "!has(self.scopes) || self.scopes.all(s, !has(s.pointers) || s.pointers.all(p, self.scopes.all(t, "
+            f"t.scope == s.scope || !has(t.pointers) || !t.pointers.exists(q, {_OVERLAP}))))",
+            "a pointer is at home in one scope: the same one, or one inside another's, is named in two of scopes",
+        ),
+    )
 
     dynamodb: DynamoDb | None = None
     """A DynamoDB table, global when there are several regions."""
@@ -261,8 +371,13 @@ class State(Model):
     """A Postgres that somebody else runs."""
     embedded: Embedded | None = None
     """A Postgres of ours; also what an omitted tier means."""
-    scope: Scope = Scope.SESSION
-    """Whom a state object belongs to: each session, user or project has its own."""
+    scope: Scope | None = None
+    """Whom the whole state belongs to: each session, user or project has its own. Short for `scopes` with one entry;
+    without either, `Session`."""
+    scopes: Annotated[tuple[ScopeEntry, ...], Field(min_length=1, max_length=3)] | None = None
+    """Several scopes at once, in order of precedence, the narrowest first. All are read as one state."""
+    grants: Annotated[tuple[Grant, ...], Field(max_length=32)] = ()
+    """Who besides may see or change what belongs to a user or project. No grant, no access."""
     schema_: StateSchema | None = Field(default=None, alias="schema")
     """The form of the state object; without it, that of the reference, free below `extracted_context`."""
     migrations: Annotated[tuple[Migration, ...], Field(max_length=64)] = ()
@@ -280,3 +395,8 @@ class State(Model):
     """How long a session is kept after its last write; without it, for ever."""
     timeout: Annotated[Duration, Between("50ms", "60s")] = Duration.parse("3s")
     """The longest one call to the state tier may take."""
+
+    @property
+    def in_order(self) -> tuple[ScopeEntry, ...]:
+        """The scopes in order of precedence, the short form written out."""
+        return self.scopes or (ScopeEntry(scope=self.scope or Scope.SESSION),)

@@ -23,6 +23,7 @@ from agentmemory_sidecar.memory.item import (
     Item,
     LastStep,
     Outgoing,
+    OutgoingPatch,
     pack,
 )
 from agentmemory_sidecar.memory.outgoing import prepare
@@ -131,18 +132,18 @@ def state_of(item: Item, config: SidecarConfig, user: str) -> dict[str, Any]:
     return form.read(from_json(item.state, region=config.region)) if item.state else form.beginning(user)
 
 
-def state_as_read(item: Item, config: SidecarConfig, conversation: Conversation) -> dict[str, Any]:
-    """The state object of a conversation's own item as a prompt draws from it: with patches laid over it that wait for a
-    sidecar of its form. ``{}`` where none was ever written."""
+def state_as_read(
+    config: SidecarConfig, item: Item, owner: Conversation, reader: Conversation, own: Item
+) -> dict[str, Any]:
+    """The state object in an owner's item as a conversation reads it, whose own item is ``own``: with the patches laid over
+    it that the conversation has made and that are not there yet. ``{}`` where none was ever written."""
     form = form_of(config)
     state = form.read(from_json(item.state, region=config.region))
-    mark = item.applied.get(source_of(conversation, conversation), 0)
-    waiting = [
-        form.carried(patch).patch
-        for patch in item.patches
-        if patch.seq > mark and not patch.target_session and patch.target_agent == conversation.agent
-    ]
-    return lay_over(state, waiting) if waiting else state
+    if not own.patches:
+        return state
+    mark = item.applied.get(source_of(reader, owner), 0)
+    waiting = [patch for patch in own.patches if patch.seq > mark and target_of(reader, patch) == owner]
+    return lay_over(state, [form.carried(patch).patch for patch in waiting])
 
 
 def with_migration(config: SidecarConfig, item: Item, read: dict[str, Any], patch: Patch) -> Patch:
@@ -174,16 +175,16 @@ def send_patch(
     """A patch leaves through the conversation's outbox where the state is not its own, or of a form that is not known here.
     ``state`` is what it was made for."""
     item.patch_seq += 1
-    target = target_of(source, owner)
+    session = "" if owner.session == source.session else owner.session
     outgoing = prepare(
-        item.patch_seq, target, owner.agent, patch, state, strategies(config), version=config.schema_version
+        item.patch_seq, session, owner.agent, patch, state, strategies(config), version=config.schema_version
     )
     item.patches = [*item.patches, outgoing]
 
 
-def target_of(source: Conversation, owner: Conversation) -> str:
-    """How an outgoing patch names the session it is for; empty for the conversation's own."""
-    return "" if owner.session == source.session else owner.session
+def target_of(source: Conversation, patch: OutgoingPatch) -> Conversation:
+    """Whose state a conversation's outgoing patch is for."""
+    return Conversation(source.tenant, patch.target_session or source.session, patch.target_agent)
 
 
 def source_of(source: Conversation, owner: Conversation) -> str:

@@ -196,6 +196,8 @@ async def _publish(
         unchanged = (written.item.state, written.item.patches) == before and question.owns_state
         state = memory.state
         if not unchanged:
-            state = build.state_as_read(written.item, services.config, question.conversation)
+            state = build.state_as_read(
+                services.config, written.item, question.conversation, question.conversation, written.item
+            )
         recent = Recent(lease.token, written.versions, written.others, written.item, state, ledger)
         services.recents.keep(question.conversation, recent, len(written.body))

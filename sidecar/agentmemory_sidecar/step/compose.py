@@ -18,6 +18,7 @@ from agentmemory_sidecar.memory.ledger import Made
 from agentmemory_sidecar.memory.pointer import covers
 from agentmemory_sidecar.memory.rebase import rebase
 from agentmemory_sidecar.memory.state import Patch, encode_patch
+from agentmemory_sidecar.memory.together import Reading, origins, shared_out
 from agentmemory_sidecar.memory.tool import POINTER
 from agentmemory_sidecar.memory.verdict import Verdict
 from agentmemory_sidecar.memory.window import add_step, called
@@ -27,7 +28,7 @@ from agentmemory_sidecar.step.hydrate import Memory
 from agentmemory_sidecar.step.inject import Injection, begins
 from agentmemory_sidecar.step.question import Question
 from agentmemory_sidecar.step.selector import reasons
-from agentmemory_sidecar.stores.protocols import Versions
+from agentmemory_sidecar.stores.protocols import Conversation, Versions
 from agentmemory_sidecar.wire.canonical import block_digests, extend
 from agentmemory_sidecar.wire.events import Reply
 from agentmemory_sidecar.wire.request import MessagesRequest
@@ -58,13 +59,13 @@ def next_item(config: SidecarConfig, archived: int, finished: Finished, base: It
     threshold = config.blob_threshold_bytes
     item = build.fresh_copy(base)
     item.subject = place.key.subject
-    item.user, item.project = question.identity.user, question.identity.project
+    who = question.identity
+    item.user, item.project, item.agent_type, item.groups = who.user, who.project, who.agent_type, list(who.groups)
     item.created_at, item.updated_at = item.created_at or place.now, place.now
     # One whose bytes wait in chunk items stays until the sweep has carried it and taken the chunks away.
     item.outbox = [record for record in item.outbox if record.seq > archived or not record.data]
-    applied, here = _apply_patch(config, finished, base, item, versions, threshold)
+    applied, own = _apply_patch(config, finished, base, item, versions, threshold)
     if config.many_heads:
-        own = applied if here else Patch.none(question.step)
         heads.record(config, place.head, item, build.linked_patch(own, threshold, drafts))
 
     before = base.mark
@@ -93,7 +94,7 @@ def next_item(config: SidecarConfig, archived: int, finished: Finished, base: It
         prefix=before, messages=_new_messages(request, start, threshold, drafts),
         response=build.linked_json(reply.encoded, threshold, drafts), usage=reply.usage,
         patch=build.linked(msgspec.to_builtins(applied), threshold, drafts) if applied.operations else None,
-        injected=_injected(finished.injection),
+        injected=_injected(finished.injection, finished.memory.reading),
         latency_ms={"total": question.elapsed_ms()},
     )  # fmt: skip
     record = build.add_record(item, place, "step", payload, versions, drafts.keys)
@@ -113,9 +114,11 @@ def _unread(config: SidecarConfig, decided: Verdict, unread: list[Unread], ended
     return with_turn(unread, ended) if decided.ends and decided.apply else unread
 
 
-def _injected(injection: Injection) -> dict[str, Any]:
+def _injected(injection: Injection, reading: Reading | None) -> dict[str, Any]:
     """What the client does not know of, for the record."""
     told: dict[str, Any] = {"receipt": injection.receipt, "texts": injection.new_texts, **reasons(injection.chosen)}
+    if reading is not None and len(reading.homes.homes) > 1 and "in" in told:
+        told["whose"] = origins(reading)
     if hidden := [entry.round for entry in injection.rounds if entry.round is not None]:
         told["rounds"] = [
             {"calls": [msgspec.Raw(call) for _, call in one.calls], "results": msgspec.Raw(b"[" + one.results + b"]")}
@@ -126,25 +129,65 @@ def _injected(injection: Injection) -> dict[str, Any]:
 
 def _apply_patch(
     config: SidecarConfig, finished: Finished, base: Item, item: Item, versions: Versions, threshold: int
-) -> tuple[Patch, bool]:
-    """Change the state in ``item`` as the patch says; returns what was applied, or sent, and whether it was applied: the
-    state is the conversation's own, and of a form known here."""
-    patch, question = finished.patch, finished.question
+) -> tuple[Patch, Patch]:
+    """Change the states as the patch says: the conversation's own in ``item``, others by way of its outbox. Returns what was
+    applied or sent, and what of it was applied in ``item``."""
+    patch, question, reading = finished.patch, finished.question, finished.memory.reading
+    done = own = Patch.none(question.step)
     if not patch.operations:
-        return patch, True
-    if question.owns_state:
-        newer = build.state_of(base, config, question.identity.user)
-        if form_of(config).knows(newer):
-            return _landed(config, finished, base, newer, item, versions, threshold), True
-    whole = build.linked_patch(patch, threshold, finished.drafts)
-    seen = finished.memory.state or form_of(config).beginning(question.identity.user)
-    build.send_patch(item, config, question.conversation, question.owner, seen, whole)
-    return patch, False
+        return done, own
+    if reading is None:
+        shares: tuple[tuple[Conversation, dict[str, Any], Patch], ...] = (
+            (question.conversation, finished.memory.state, patch),
+        )
+    else:
+        patches, wrong = shared_out(patch, reading)
+        if wrong:
+            _refuse(item, finished, patch, wrong, versions)
+            patches, wrong = shared_out(_files_of(patch), reading)
+            if wrong:
+                return done, own
+        owners = [home.owner for home in question.homes.homes]
+        shares = tuple(zip(owners, reading.parts, patches, strict=True))
+    for owner, state, share in shares:
+        if not share.operations:
+            continue
+        if owner == question.conversation:
+            newer = build.state_of(base, config, question.identity.user)
+            if form_of(config).knows(newer):
+                own = _landed(config, finished, share, base, newer, item, versions, threshold)
+                done = _both(done, own)
+                continue
+        whole = build.linked_patch(share, threshold, finished.drafts)
+        seen = state or form_of(config).beginning(question.identity.user)
+        build.send_patch(item, config, question.conversation, owner, seen, whole)
+        done = _both(done, share)
+    return done, own
+
+
+def _both(one: Patch, other: Patch) -> Patch:
+    return msgspec.structs.replace(other, operations=(*one.operations, *other.operations))
+
+
+def _files_of(patch: Patch) -> Patch:
+    """What of a patch Claude was told is saved: its files."""
+    files = tuple(operation for operation in patch.operations if covers(POINTER, operation.pointer))
+    return msgspec.structs.replace(patch, operations=files)
+
+
+def _refuse(
+    item: Item, finished: Finished, patch: Patch, wrong: tuple[dict[str, str], ...], versions: Versions
+) -> None:
+    """Keep a patch that may not be applied, without its files, to be shown."""
+    rest = tuple(operation for operation in patch.operations if not covers(POINTER, operation.pointer))
+    refused = Refused(msgspec.structs.replace(patch, operations=rest), wrong)
+    build.add_conflict(item, finished.question.step, versions, refused.encoded())
 
 
 def _landed(
     config: SidecarConfig,
     finished: Finished,
+    patch: Patch,
     base: Item,
     newer: dict[str, Any],
     item: Item,
@@ -152,19 +195,15 @@ def _landed(
     threshold: int,
 ) -> Patch:
     """Apply the patch to the state of ``base``, which is ``newer``; returns what of it was applied."""
-    patch, step = finished.patch, finished.question.step
+    step = finished.question.step
     was_read = finished.memory.item
     read = newer if base is was_read else build.state_of(was_read, config, finished.question.identity.user)
     rebased = rebase(read, newer, patch)
     if wrong := form_of(config).refusal(newer, rebased.state):
-        # Claude was told that its files are saved, and no schema speaks of them.
-        files = tuple(operation for operation in patch.operations if covers(POINTER, operation.pointer))
-        rest = tuple(operation for operation in patch.operations if operation not in files)
-        refused = Refused(msgspec.structs.replace(patch, operations=rest), wrong)
-        build.add_conflict(item, step, versions, refused.encoded())
-        if not files:
+        _refuse(item, finished, patch, wrong, versions)
+        patch = _files_of(patch)  # no schema speaks of them
+        if not patch.operations:
             return Patch.none(step)
-        patch = msgspec.structs.replace(patch, operations=files)
         rebased = rebase(read, newer, patch)
     if rebased.conflict is not None:
         build.add_conflict(item, step, versions, rebased.conflict_json())

@@ -22,14 +22,15 @@ from agentmemory_sidecar.memory.extraction.unread import Unread, fitting, spend,
 from agentmemory_sidecar.memory.form import Refused, form_of
 from agentmemory_sidecar.memory.item import Item
 from agentmemory_sidecar.memory.rebase import rebase
+from agentmemory_sidecar.memory.scopes import Home, homes_of_item
 from agentmemory_sidecar.memory.state import Operation, Patch, State, apply_one, encode_patch, same
+from agentmemory_sidecar.memory.together import Reading, read, shared_out
 from agentmemory_sidecar.memory.verdict import verdict
 from agentmemory_sidecar.memory.window import Turn, add_step
 from agentmemory_sidecar.resource.config import LearnerConfig
 from agentmemory_sidecar.step import build, heads
 from agentmemory_sidecar.step.budget import Budget
-from agentmemory_sidecar.step.hydrate import owner_state
-from agentmemory_sidecar.step.question import owner_of
+from agentmemory_sidecar.step.hydrate import read_state
 from agentmemory_sidecar.step.services import Services
 from agentmemory_sidecar.step.writing import change, place_of, save
 from agentmemory_sidecar.stores.protocols import Conversation, StaleWrite, StoreUnavailable, Versions
@@ -93,9 +94,8 @@ class _Taken:
 
     unread: tuple[Unread, ...]
     batch: Batch
-    seen: State
-    """The state that they were read beside."""
-    owner: Conversation
+    reading: Reading | None
+    """The state that they were read beside; None where nothing is learnt from them."""
     model: str
 
     @property
@@ -113,11 +113,12 @@ async def extract(services: Services, learner: Learner, budget: Budget, conversa
     item = heads.whole(services.config, services.state.head, await services.state.read(conversation))
     if not item.unread:
         return Done("nothing")
-    owner = owner_of(conversation, services.config.scope, item.user, item.project)
-    seen = await _state(services, conversation, owner, item)
-    if not form_of(services.config).knows(seen):
+    homes = homes_of_item(services.config, conversation, item)
+    own = build.state_as_read(services.config, item, conversation, conversation, item)
+    reading = await read_state(services, homes, conversation, item, own)
+    if not all(map(form_of(services.config).knows, reading.parts)):
         return Done("newer_form", unread=tuple(item.unread))
-    taken = await _taken(services, config, conversation, owner, item, seen, most)
+    taken = await _taken(services, config, conversation, item, reading, most)
     if not taken.batch.turns:
         return await _write(services, config, conversation, taken, Learnt((), {}, 0))
     now, tokens = services.now(), taken.batch.tokens + config.max_tokens
@@ -144,21 +145,13 @@ async def give_up(services: Services, conversation: Conversation, turn: str, why
     item = heads.whole(services.config, services.state.head, await services.state.read(conversation))
     unread = tuple(one for one in item.unread if one.turn == turn)
     if unread:
-        taken = _Taken(unread, Batch((), "", ()), {}, conversation, config.model)
+        taken = _Taken(unread, Batch((), "", ()), None, config.model)
         await _write(services, config, conversation, taken, Learnt((), {}, 0), why)
 
 
-async def _state(services: Services, conversation: Conversation, owner: Conversation, item: Item) -> State:
-    if owner == conversation:
-        return build.state_of(item, services.config, item.user)
-    found = await owner_state(services, conversation, owner, item)
-    return found or form_of(services.config).beginning(item.user)
-
-
 async def _taken(
-    services: Services, config: LearnerConfig, conversation: Conversation, owner: Conversation, item: Item, seen: State,
-    most: int,
-) -> _Taken:  # fmt: skip
+    services: Services, config: LearnerConfig, conversation: Conversation, item: Item, reading: Reading, most: int
+) -> _Taken:
     texts = []
     for number, one in enumerate(item.unread[:most], 1):
         turn = await _turn(services, conversation, item, one)
@@ -166,8 +159,9 @@ async def _taken(
     count = fitting(texts)
     closed = _terms(services, config).closed
     turns = tuple(text for text in texts[:count] if text)
+    seen = reading.state or form_of(services.config).beginning(item.user)
     batch = Batch(config.writes, known_of(seen, config.writes, closed, turns), turns)
-    return _Taken(tuple(item.unread[:count]), batch, seen, owner, config.model)
+    return _Taken(tuple(item.unread[:count]), batch, reading, config.model)
 
 
 async def _turn(services: Services, conversation: Conversation, item: Item, unread: Unread) -> Turn | None:
@@ -196,7 +190,7 @@ async def _write(
     services: Services, config: LearnerConfig, conversation: Conversation, taken: _Taken, learnt: Learnt, why: str = ""
 ) -> Done:
     patch_id, pause = f"extract-{secrets.token_hex(8)}", PAUSE_S
-    done = Done("overtaken")
+    done, sent = Done("overtaken"), False
     for _ in range(TRIES):
         stored = await services.state.read(conversation)
         item = heads.whole(services.config, services.state.head, stored)
@@ -206,10 +200,9 @@ async def _write(
             return Done("overtaken", unread=tuple(item.unread))
         place, drafts = await place_of(services, conversation, item)
         new = Versions(stored.versions.turn, stored.versions.version + 1)
-        if taken.owner == conversation:
-            written = _here(services, config, place, drafts, item, taken, learnt, new, patch_id)
-        else:
-            written = _sent(services, config, conversation, drafts, item, taken, learnt, new, patch_id)
+        before = len(item.patches)
+        written = _learn(services, config, place, drafts, item, taken, learnt, new, patch_id)
+        sent = len(item.patches) > before
         item.unread = [one for one in item.unread if one not in taken.unread]
         item.extracted = spend(item.extracted, services.now(), learnt.tokens)
         done = Done(
@@ -228,7 +221,7 @@ async def _write(
         break
     else:
         raise StoreUnavailable("state", "what was extracted could not be written", definite=False)
-    if taken.owner != conversation and done.changes:
+    if sent:
         services.tasks.start(services.patches.apply(conversation), "apply what was extracted")
     return done
 
@@ -241,54 +234,96 @@ class _Written:
     sources: dict[str, provenance.Note]
 
 
-def _here(
+def _learn(
     services: Services, config: LearnerConfig, place: build.Place, drafts: Drafts, item: Item, taken: _Taken,
     learnt: Learnt, new: Versions, patch_id: str,
 ) -> _Written:  # fmt: skip
-    """Change the state in ``item``, which may be newer than the one that the turns were read beside."""
-    nothing = Patch.none(patch_id)
+    """Change the states by what was learnt: the conversation's own in ``item``, which may be newer than the one that the
+    turns were read beside, others by way of its outbox."""
+    if taken.reading is None or not learnt.changes:
+        return _Written(wanted.Allowed(), Patch.none(patch_id), {})
+    homes, conversation = taken.reading.homes, place.conversation
     newer = build.state_of(item, services.config, item.user)
-    allowed, patch = _patch(services, config, item, newer, learnt, new, patch_id)
-    if not patch.operations:
-        return _Written(allowed, nothing, {})
-    rebased = rebase(taken.seen, newer, patch)
+    parts = [
+        newer if home.owner == conversation else part
+        for home, part in zip(homes.homes, taken.reading.parts, strict=True)
+    ]
+    beginning = form_of(services.config).beginning(item.user)
+    reading = read(homes, parts, beginning, services.config.filter.never_in_prompt)
+    allowed, patch = _patch(services, config, item, reading, learnt, new, patch_id)
+    shares, wrong = shared_out(patch, reading)
+    if wrong:
+        build.add_conflict(item, patch_id, new, Refused(patch, wrong).encoded())
+        return _Written(allowed, Patch.none(patch_id), {})
+    done: list[Operation] = []
+    sources: dict[str, provenance.Note] = {}
+    for index, (home, seen, part, share) in enumerate(
+        zip(homes.homes, taken.reading.parts, parts, shares, strict=True)
+    ):
+        mine = [one for one in allowed.changes if not home.at and homes.of(one.pointer) == index]
+        if not share.operations:
+            continue
+        if home.owner == conversation:
+            operations, its = _here(services, place, drafts, item, share, mine, seen or beginning, part, taken, new)
+        else:
+            operations, its = _sent(services, place, drafts, item, share, mine, home, part or beginning, taken)
+        done += operations
+        sources |= its
+    return _Written(allowed, Patch(patch_id, wanted.SOURCE, tuple(done)), sources)
+
+
+_Made = tuple[tuple[Operation, ...], dict[str, provenance.Note]]
+"""What was applied or sent, and where its facts came from."""
+
+
+def _here(
+    services: Services, place: build.Place, drafts: Drafts, item: Item, share: Patch, mine: Sequence[wanted.Change],
+    seen: State, newer: State, taken: _Taken, new: Versions,
+) -> _Made:  # fmt: skip
+    rebased = rebase(seen, newer, share)
     if rebased.conflict is not None:
-        build.add_conflict(item, patch_id, new, rebased.conflict_json())
+        build.add_conflict(item, share.id, new, rebased.conflict_json())
     if not rebased.applied.operations:
-        return _Written(allowed, nothing, {})
-    state, noted, sources = _noted(rebased.state, allowed, taken)
+        return (), {}
+    state, noted, sources = _noted(rebased.state, mine, taken)
     whole = msgspec.structs.replace(rebased.applied, operations=(*rebased.applied.operations, *noted))
     whole = build.with_migration(services.config, item, newer, whole)
     if wrong := form_of(services.config).refusal(newer, state):
-        build.add_conflict(item, patch_id, new, Refused(rebased.applied, wrong).encoded())
-        return _Written(allowed, nothing, {})
+        build.add_conflict(item, share.id, new, Refused(rebased.applied, wrong).encoded())
+        return (), {}
     if not change(services, place, drafts, item, state, whole):
-        build.add_conflict(item, patch_id, new, encode_patch(rebased.applied))
-        return _Written(allowed, nothing, {})
-    return _Written(allowed, whole, sources)
+        build.add_conflict(item, share.id, new, encode_patch(rebased.applied))
+        return (), {}
+    return whole.operations, sources
 
 
 def _sent(
-    services: Services, config: LearnerConfig, conversation: Conversation, drafts: Drafts, item: Item, taken: _Taken,
-    learnt: Learnt, new: Versions, patch_id: str,
-) -> _Written:  # fmt: skip
+    services: Services, place: build.Place, drafts: Drafts, item: Item, share: Patch, mine: Sequence[wanted.Change],
+    home: Home, seen: State, taken: _Taken,
+) -> _Made:  # fmt: skip
     """Put the change into the conversation's outbox: it goes where the state is, and lands there once."""
-    allowed, patch = _patch(services, config, item, taken.seen, learnt, new, patch_id)
-    if not patch.operations:
-        return _Written(allowed, patch, {})
-    _, noted, sources = _noted(wanted.applied(taken.seen, allowed.changes), allowed, taken)
-    whole = msgspec.structs.replace(patch, operations=(*patch.operations, *noted))
-    threshold = services.config.blob_threshold_bytes
-    linked = build.linked_patch(whole, threshold, drafts)
-    build.send_patch(item, services.config, conversation, taken.owner, taken.seen, linked)
-    return _Written(allowed, whole, sources)
+    _, noted, sources = _noted(wanted.applied(seen, mine), mine, taken)
+    whole = msgspec.structs.replace(share, operations=(*share.operations, *noted))
+    linked = build.linked_patch(whole, services.config.blob_threshold_bytes, drafts)
+    build.send_patch(item, services.config, place.conversation, home.owner, seen, linked)
+    return whole.operations, sources
 
 
 def _patch(
-    services: Services, config: LearnerConfig, item: Item, state: State, learnt: Learnt, new: Versions, patch_id: str
+    services: Services,
+    config: LearnerConfig,
+    item: Item,
+    reading: Reading,
+    learnt: Learnt,
+    new: Versions,
+    patch_id: str,
 ) -> tuple[wanted.Allowed, Patch]:
     """What may be changed of a state. What does not fit its form is kept as a conflict."""
+    state = reading.state or form_of(services.config).beginning(item.user)
     found = wanted.allowed(learnt.changes, state, _terms(services, config))
+    for one in [one for one in found.changes if not reading.homes.may_write(one.pointer)]:
+        found.changes.remove(one)
+        found.refuse(one.pointer, "grant", "no grant lets this conversation change it")
     found, misfits, wrong = wanted.fitting(found, state, form_of(services.config))
     if misfits:
         refused = Patch(patch_id, wanted.SOURCE, tuple(misfits))
@@ -298,10 +333,10 @@ def _patch(
 
 
 def _noted(
-    state: State, allowed: wanted.Allowed, taken: _Taken
+    state: State, changes: Sequence[wanted.Change], taken: _Taken
 ) -> tuple[State, tuple[Operation, ...], dict[str, provenance.Note]]:
     """The changed state with where its facts came from, what notes that, and of which changes."""
-    made = [one for one in allowed.changes if _stands(state, one)]
+    made = [one for one in changes if _stands(state, one)]
     sources = wanted.sources(made, taken.ends)
     operation = provenance.noting(state, sources.values())
     if operation is None:

@@ -4,17 +4,20 @@ The hot copy is used only when its versions are the state tier's own; those are 
 costs no time. It also tells, before anything is sent to Claude, whether the reply could be saved at all.
 """
 
+import asyncio
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
+from agentmemory_sidecar.memory import together
 from agentmemory_sidecar.memory.form import form_of
 from agentmemory_sidecar.memory.item import Item, LastStep, UnknownFormat
 from agentmemory_sidecar.memory.ledger import Entry
 from agentmemory_sidecar.memory.ledger import unpack as unpack_entry
-from agentmemory_sidecar.memory.state import from_json, lay_over
+from agentmemory_sidecar.memory.scopes import Home, Homes
+from agentmemory_sidecar.memory.together import Reading
 from agentmemory_sidecar.resource.state import StaleReads, StateUnavailable
 from agentmemory_sidecar.step import build, heads
 from agentmemory_sidecar.step.admit import Lease
@@ -56,7 +59,9 @@ class Memory:
     ledger: dict[str, Entry]
     tier: Tier
     state: dict[str, Any]
-    """The state object that the prompt draws from: the session's."""
+    """The state object that the prompt draws from: the session's, and what else its homes hold."""
+    reading: Reading | None = None
+    """How it was put together, where it is not all in the conversation's own item."""
     in_hot: set[str] = field(default_factory=set)
     """Ledger keys that the hot tier holds already."""
     acknowledged: str = ""
@@ -96,7 +101,10 @@ async def hydrate(services: Services, question: Question, lease: Lease) -> Memor
     try:
         memory = await _own(services, question, lease)
         if not question.owns_state:
-            memory.state = await owner_state(services, question.conversation, question.owner, memory.item)
+            memory.reading = await read_state(
+                services, question.homes, question.conversation, memory.item, memory.state
+            )
+            memory.state = memory.reading.state
     except StoreUnavailable as error:
         services.metrics.state_unavailable.inc()
         services.state_health.failed()
@@ -108,6 +116,8 @@ async def hydrate(services: Services, question: Question, lease: Lease) -> Memor
     except UnknownFormat as error:
         raise memory_unavailable("newer format") from error
     services.state_health.worked()
+    for kind in question.homes.missing:
+        services.metrics.count(services.metrics.ownerless, kind)
     if services.substitute:
         services.metrics.elsewhere.inc()
     thread = question.request.thread
@@ -188,7 +198,7 @@ def _memory(services: Services, question: Question, stored: Stored, ledger: dict
     if item.others:
         services.metrics.unmerged(question.conversation, heads.unmerged(services.state.head, item))
     heads.follow(item, question)
-    state = build.state_as_read(item, services.config, question.conversation)
+    state = build.state_as_read(services.config, item, question.conversation, question.conversation, item)
     found = stored.body or stored.others
     return Memory(item, stored.versions, stored.others, ledger, tier if found else Tier.EMPTY, state)
 
@@ -214,16 +224,27 @@ def _without(services: Services, lease: Lease) -> Memory:
     return Memory(Item(), ABSENT, (), ledger, Tier.NONE, {}, in_hot=set(ledger), remembers=False)
 
 
-async def owner_state(services: Services, conversation: Conversation, owner: Conversation, own: Item) -> dict[str, Any]:
-    """The session's state for a subagent, or the project's or user's, with the conversation's own patches not applied yet
-    laid over it. Raises StoreUnavailable, UnknownFormat."""
-    item, _ = await current(services, owner)
-    form = form_of(services.config)
-    state = form.read(from_json(item.state, region=services.config.region))
-    applied = item.applied.get(build.source_of(conversation, owner), 0)
-    target = build.target_of(conversation, owner)
-    due = [p for p in own.patches if p.seq > applied and p.target_session == target]
-    return lay_over(state, [form.carried(p).patch for p in due])
+async def read_state(
+    services: Services, homes: Homes, reader: Conversation, own: Item, state: dict[str, Any]
+) -> Reading:
+    """The parts of a state from all its homes, read at once. ``state`` is what the reader's own item ``own`` has; that one
+    must have been read before: what it has no more, it has given to the others. Raises StoreUnavailable, UnknownFormat."""
+    config = services.config
+
+    async def part(home: Home) -> dict[str, Any]:
+        if home.owner == reader:
+            return state
+        if not home.reads:
+            return {}
+        item, _ = await current(services, home.owner)
+        return build.state_as_read(config, item, home.owner, reader, own)
+
+    away = sum(home.owner != reader and bool(home.reads) for home in homes.homes)
+    if away > 1:
+        parts = await asyncio.gather(*map(part, homes.homes))
+    else:
+        parts = [await part(home) for home in homes.homes]
+    return together.read(homes, parts, form_of(config).beginning(own.user), config.filter.never_in_prompt)
 
 
 async def current(services: Services, conversation: Conversation) -> tuple[Item, Versions]:

@@ -216,6 +216,10 @@ def _receipt(
         ("degraded", lease.degraded), ("fresh", bool(injection.new and injection.new.history)),
         ("thinking-may-drop", dropped), ("not-remembered", not memory.remembers),
         ("stale", bool(memory.stale_by))) if on]  # fmt: skip
+    if len(question.homes.homes) > 1 or question.homes.missing:
+        said["scopes"] = ",".join(dict.fromkeys(home.kind for home in question.homes.homes if home.reads))
+    if question.homes.missing:
+        said["scopes-missing"] = ",".join(question.homes.missing)
     if chosen.by:
         said["filter"] = chosen.by
     if chosen.fallback:

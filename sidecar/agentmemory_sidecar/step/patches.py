@@ -9,7 +9,7 @@ from itertools import groupby
 
 from agentmemory_sidecar.memory.form import Refused, form_of
 from agentmemory_sidecar.memory.heads import unknown_to
-from agentmemory_sidecar.memory.item import Conflict, Item, OutgoingPatch, pack, unpack
+from agentmemory_sidecar.memory.item import Conflict, Item, pack, unpack
 from agentmemory_sidecar.memory.outgoing import land
 from agentmemory_sidecar.memory.state import decode_patch, from_json, to_json
 from agentmemory_sidecar.metrics import Metrics
@@ -41,7 +41,7 @@ class Patches:
         own = unpack((await self._state.read(source)).body)
         carried: set[int] = set()
         waiting: set[Conversation] = set()
-        for target, group in groupby(own.patches, lambda patch: _target(source, patch)):
+        for target, group in groupby(own.patches, lambda patch: build.target_of(source, patch)):
             patches = {patch.seq for patch in group}
             if target not in waiting and await self._carry(source, target, max(patches)):
                 carried |= patches
@@ -68,7 +68,7 @@ class Patches:
         before = item.head
         name = build.source_of(source, target)
         mark = item.applied.get(name, 0)
-        due = [p for p in own.patches if mark < p.seq <= up_to and _target(source, p) == target]
+        due = [p for p in own.patches if mark < p.seq <= up_to and build.target_of(source, p) == target]
         if not due:
             return True
         form, version = form_of(self._config), stored.versions.version + 1
@@ -115,7 +115,7 @@ class Patches:
         source = Conversation(target.tenant, session, agent)
         left = unpack((await self._state.read(source)).body).patches
         others = {name: seq for name, seq in marks.items() if name != oldest}
-        waits = any(_target(source, patch) == target for patch in left)
+        waits = any(build.target_of(source, patch) == target for patch in left)
         return others | {oldest: marks[oldest]} if waits else others
 
     async def _clear(self, source: Conversation, carried: set[int]) -> None:
@@ -145,7 +145,3 @@ class Patches:
         except StoreUnavailable:
             # The copy's versions no longer match the item's, so it would not be used anyway.
             return
-
-
-def _target(source: Conversation, patch: OutgoingPatch) -> Conversation:
-    return Conversation(source.tenant, patch.target_session or source.session, patch.target_agent)

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from agentmemory_sidecar.resource.state import Scope
+from agentmemory_sidecar.memory.scopes import Homes
 from agentmemory_sidecar.step.exchange import Inbound
 from agentmemory_sidecar.stores.protocols import ROOT, Conversation
 from agentmemory_sidecar.wire.identify import Identity
@@ -29,18 +29,22 @@ class Question:
     request: MessagesRequest
     path: str
     """The path Claude knows."""
+    homes: Homes
+    """In whose items the state lies: the session's own conversation, the project's, the user's."""
     step: str = field(default_factory=lambda: os.urandom(12).hex())
     started: float = field(default_factory=time.perf_counter)
     fingerprint: str = ""
-    scope: Scope = Scope.SESSION
     conversation: Conversation = field(init=False)
-    owner: Conversation = field(init=False)
-    """Whose item holds the state: the session's own conversation, or the project's or user's."""
+    owns_state: bool = field(init=False)
+    """Whether all of the state lies in the conversation's own item."""
 
     def __post_init__(self) -> None:
         who = self.identity
-        self.conversation = Conversation(who.tenant, who.session, who.agent)
-        self.owner = owner_of(self.conversation, self.scope, who.user, who.project)
+        homes = self.homes.homes
+        first = homes[0].owner
+        its = who.agent == ROOT and first.session == who.session
+        self.conversation = first if its else Conversation(who.tenant, who.session, who.agent)
+        self.owns_state = its and len(homes) == 1
         thread = self.request.thread
         if self.request.continues_thread and thread is not None:
             # Until the item says which mark this reply has, the reply's id stands for it.
@@ -50,11 +54,6 @@ class Question:
     @property
     def is_root(self) -> bool:
         return self.identity.agent == ROOT
-
-    @property
-    def owns_state(self) -> bool:
-        """Whether the state lies in the conversation's own item."""
-        return self.conversation == self.owner
 
     @property
     def label(self) -> str:
@@ -68,16 +67,6 @@ class Question:
         """A step without content, for the archive: it was refused, or it failed."""
         kind = "refused" if outcome == "refused" else "failed"
         return msgspec.msgpack.encode({"step": self.step, "kind": kind, "outcome": outcome, "at": at})
-
-
-def owner_of(conversation: Conversation, scope: Scope, user: str, project: str) -> Conversation:
-    """Whose item holds the state of a conversation that this user has in this project."""
-    tenant, session, agent = conversation
-    if scope is Scope.PROJECT and project:
-        return Conversation.shared(tenant, "project", project)
-    if scope is Scope.USER and user:
-        return Conversation.shared(tenant, "user", user)
-    return conversation if agent == ROOT else Conversation(tenant, session, ROOT)
 
 
 def mark_in_thread(message_id: str) -> str:

@@ -19,6 +19,7 @@ from agentmemory_sidecar.archive.keys import KeyUnavailable
 from agentmemory_sidecar.memory import links
 from agentmemory_sidecar.memory import pointer as ptr
 from agentmemory_sidecar.memory.ledger import Entry, Round, next_ordinal, pack, variant_key
+from agentmemory_sidecar.memory.scopes import Homes
 from agentmemory_sidecar.memory.state import Operation, to_json
 from agentmemory_sidecar.memory.tool import MEMBER, NAME, POINTER, serving
 from agentmemory_sidecar.memory.tool.commands import Limits, Result, command_of, reads, run
@@ -52,6 +53,7 @@ _TOO_LONG = Result(
 )
 _SMALL_RESULTS = 65_536
 """Bytes by which what is hidden may be over its limit: results that only say what was done."""
+_READ_ONLY = Result("You may read this file, but not change it. Go on without it.", is_error=True)
 _UNREADABLE = Result("The file cannot be read right now. Try again later.", is_error=True)
 
 
@@ -235,14 +237,17 @@ class _Conversation:
             )
             subject = self.memory.item.subject or self.question.identity.subject
             with suppress(KeyUnavailable):
-                self.texts |= await reader.read(self.question.owner, subject, [key])
+                homes = self.question.homes
+                self.texts |= await reader.read(homes.homes[homes.of(POINTER) or 0].owner, subject, [key])
             if key not in self.texts:
                 return _UNREADABLE
         limit = self.services.config.memory_tool.max_file_bytes
-        if not self.question.owner.is_session:
+        homes = self.question.homes
+        if any(not homes.homes[index].owner.is_session for index in _homes_of_files(homes)):
             # A blob is one person's; what several people share must lie in the state itself.
             limit = min(limit, self.services.config.blob_threshold_bytes)
-        return run(files, given, Limits(limit, self._fits))
+        result = run(files, given, Limits(limit, self._fits))
+        return _READ_ONLY if any(not homes.may_write(ptr.join(POINTER, name)) for name in result.changes) else result
 
     def _fits(self, files: Mapping[str, Any]) -> bool:
         threshold = self.services.config.blob_threshold_bytes
@@ -291,6 +296,12 @@ class _Conversation:
             # It was called. To demand it once more would never end.
             edits.append(_chosen(top, "auto"))
         return edited(body, edits)
+
+
+def _homes_of_files(homes: Homes) -> set[int]:
+    """The homes that hold files."""
+    whole = homes.of(POINTER)
+    return {index for index in (whole, *(inner for inner, _ in homes.inside(POINTER))) if index is not None}
 
 
 def _block(call: Mapping[str, Any], result: Result) -> bytes:

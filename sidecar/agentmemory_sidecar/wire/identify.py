@@ -23,6 +23,7 @@ S3 takes keys of 1,024 bytes."""
 
 CLAUDE_CODE_SESSION = "x-claude-code-session-id"
 CLAUDE_CODE_AGENT = "x-claude-code-agent-id"
+CLAUDE_CODE_AGENT_TYPE = "x-claude-code-agent-type"
 CLAUDE_CODE_CLASS = "x-claude-code-request-class"
 CLAUDE_CODE_COMPACTION = "x-claude-code-compaction"
 CLAUDE_CODE_PROMPT = "x-claude-code-prompt-id"
@@ -60,6 +61,7 @@ class IdentityRules:
     session_headers: Sequence[str] = ()
     user_headers: Sequence[str] = ()
     project_headers: Sequence[str] = ()
+    group_headers: Sequence[str] = ()
     session: str = ""
     """From the pod's annotation: used when the request names none."""
     user: str = ""
@@ -79,6 +81,10 @@ class Identity:
     compaction: bool
     turn_hint: str
     """The client's own id of the turn (Claude Code's prompt id), empty where it has none."""
+    agent_type: str = ""
+    """What kind of subagent it is, as Claude Code says; empty for the root agent."""
+    groups: tuple[str, ...] = ()
+    """The groups that the request is made for."""
 
     @property
     def is_turn(self) -> bool:
@@ -144,6 +150,8 @@ def identify(
         request_class=kind,
         compaction=compaction,
         turn_hint=headers.get(CLAUDE_CODE_PROMPT, "")[:MAX_ID],
+        agent_type=checked(headers.get(CLAUDE_CODE_AGENT_TYPE, "").strip(), "agent type") if agent else "",
+        groups=_groups(rules, headers) if rules.group_headers else (),
     )
 
 
@@ -207,6 +215,11 @@ def _first(headers: Mapping[str, str], names: Sequence[str]) -> str:
         if value := headers.get(name, "").strip():
             return value
     return ""
+
+
+def _groups(rules: IdentityRules, headers: Mapping[str, str]) -> tuple[str, ...]:
+    named = (name.strip() for header in rules.group_headers for name in headers.get(header, "").split(","))
+    return tuple(dict.fromkeys(checked(name, "name of a group") for name in named if name))
 
 
 @lru_cache(maxsize=512)

@@ -5,7 +5,7 @@ import hashlib
 import json
 import stat
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +40,13 @@ async def start(run_dir: Path) -> AsyncIterator[Callable[..., Any]]:
         await each.stop()
 
 
-async def call(socket: Path, method: str, path: str, data: bytes | None = None) -> tuple[int, Json]:
+async def call(
+    socket: Path, method: str, path: str, data: bytes | None = None, headers: Mapping[str, str] | None = None
+) -> tuple[int, Json]:
     connector = aiohttp.UnixConnector(str(socket), force_close=True)
     async with (
         aiohttp.ClientSession(connector=connector) as http,
-        http.request(method, f"http://reader{path}", data=data) as answer,
+        http.request(method, f"http://reader{path}", data=data, headers=headers) as answer,
     ):
         return answer.status, json.loads(await answer.read() or b"{}")
 
@@ -77,6 +79,27 @@ async def test_each_configuration_has_a_socket_for_its_owner_alone(
     assert (await call(run_dir / "reader.sock", "GET", "/healthz"))[1]["open"] == 2
     async with aiohttp.ClientSession() as http, http.get(f"http://{server.probes}/readyz") as answer:
         assert answer.status == 200
+
+
+async def test_what_is_an_owners_is_its_own_tenants(
+    start: Callable[..., Any], run_dir: Path, configure: Configure
+) -> None:
+    await start()
+    scopes = [{"scope": "Session"}, {"scope": "User", "pointers": ["/preferences"]}]
+    grants = [{"scope": "User", "of": ["anna"], "access": "Write", "to": {"users": ["*"]}}]
+    tenants = [secret(configure({"state": {"scopes": scopes, "grants": grants}})) for _ in range(2)]
+    (mine, *_), (theirs, *_) = [await hand(run_dir, each) for each in tenants]
+    patch = {"if-match": "*", "content-type": "application/merge-patch+json"}
+    told = b'{"preferences": {"vault": "7301"}}'
+    assert (await call(mine, "PATCH", "/v1/users/anna/state", told, patch))[0] == 200
+
+    assert (await call(mine, "GET", "/v1/users/anna/state"))[1]["preferences"] == {"vault": "7301"}
+    for path in ("/v1/users/anna/state", "/v1/sessions/%1fuser%1fanna", "/v1/sessions/%1fuser%1fanna/state",
+                 "/v1/projects/anna/state", "/v1/users/anna/conflicts", "/v1/users/..%2Fanna/state"):  # fmt: skip
+        status, said = await call(theirs, "GET", path)
+        assert (status, "7301" in str(said)) == (404, False), path
+    assert (await call(theirs, "PATCH", "/v1/users/anna/state", b'{"preferences": {"vault": "0"}}', patch))[0] == 200
+    assert (await call(mine, "GET", "/v1/users/anna/state"))[1]["preferences"] == {"vault": "7301"}
 
 
 async def test_many_who_ask_at_once_open_it_once(

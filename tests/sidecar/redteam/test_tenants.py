@@ -9,7 +9,7 @@ import pytest
 from tests.claude import Match, Reply, StrictClaude
 from tests.sidecar.agents import Agent, todos
 from tests.sidecar.conftest import Start
-from tests.sidecar.stand import SESSION_HEADER, Stand
+from tests.sidecar.stand import SESSION_HEADER, Json, Stand
 
 SECRET = "the vault opens with 7301"
 SESSION = "s-of-the-victim"
@@ -18,10 +18,17 @@ SESSION = "s-of-the-victim"
 @pytest.fixture
 async def victim(start: Start, connect: Callable[..., Agent], claude: StrictClaude) -> Stand:
     """A sidecar of another tenant, on the same servers, with a secret in a session, a user's and a project's state."""
-    stand = await start({"session": {"identity": {"headers": [SESSION_HEADER], "projectHeaders": ["X-Project"]}}})
+    stand = await start({
+        "session": {"identity": {"headers": [SESSION_HEADER], "projectHeaders": ["X-Project"]}},
+        "state": {"scopes": [
+            {"scope": "Session"}, {"scope": "User", "pointers": ["/preferences"]},
+            {"scope": "Project", "pointers": ["/decisions"]},
+        ]},
+    })  # fmt: skip
     agent = connect(stand, session=SESSION, headers={"X-User": "anna", "X-Project": "apollo"})
     claude.script(Reply(blocks=[todos(SECRET)], match=Match(session=SESSION)))
     await agent.results(await agent.good("Keep this."))
+    await stand.remember(SESSION, {"preferences": {"vault": SECRET}, "decisions": [SECRET]})
     await stand.settled()
     return stand
 
@@ -48,12 +55,28 @@ def guesses(stand: Stand) -> list[tuple[str, Mapping[str, str]]]:
     ]
 
 
-@pytest.mark.parametrize("scope", ["Session", "User", "Project"])
+SEVERAL: Json = {
+    "scopes": [
+        {"scope": "Session"}, {"scope": "User", "pointers": ["/active_mission"]},
+        {"scope": "Project", "pointers": ["/extracted_context"]},
+    ],
+    "grants": [
+        {"scope": "User", "of": ["anna", "dora"], "access": "Write", "to": {"users": ["*"]}},
+        {"scope": "Project", "of": ["apollo", "gemini"], "access": "Write", "to": {"agents": ["*"]}},
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "state",
+    [{"scope": "Session"}, {"scope": "User"}, {"scope": "Project"}, SEVERAL],
+    ids=["session", "user", "project", "several"],
+)
 async def test_no_request_reaches_another_tenants_memory(
-    victim: Stand, start: Start, connect: Callable[..., Agent], claude: StrictClaude, scope: str
+    victim: Stand, start: Start, connect: Callable[..., Agent], claude: StrictClaude, state: Json
 ) -> None:
     identity = {"headers": [SESSION_HEADER], "userHeaders": ["X-User"], "projectHeaders": ["X-Project"]}
-    thief = await start({"state": {"scope": scope}, "session": {"identity": identity}})
+    thief = await start({"state": state, "session": {"identity": identity}})
     before = await victim.stored(SESSION)
     for path, headers in guesses(victim):
         agent = connect(thief, headers=headers, stream=False)

@@ -84,6 +84,7 @@ onDisconnect: Complete
         "session_headers": ("x-a", "x-b"),
         "user_headers": ("x-user",),
         "project_headers": ("x-project",),
+        "group_headers": (),
         "default_user": "ann",
         "default_project": "apollo",
     }
