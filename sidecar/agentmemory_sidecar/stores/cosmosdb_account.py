@@ -315,7 +315,8 @@ class CosmosCalls:
         try:
             self._account = json.loads(link.wire.account or b"{}")
             wanted = written_at(self._account, self._options)
-            kept = next((each for each in self._links if place(each.endpoint) == place(wanted)), None)
+            # Only the last one: Azure's client remembers session tokens, of writes that a failover may have lost.
+            kept = self._link if self._link and place(self._link.endpoint) == place(wanted) else None
             if kept is not None or place(link.endpoint) != place(wanted):
                 await _close(link)
                 link = kept or await self._open(wanted)

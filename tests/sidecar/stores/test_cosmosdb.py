@@ -174,6 +174,33 @@ async def test_each_region_writes_an_item_of_its_own_and_last_writer_wins_loses_
         await west.close()
 
 
+async def test_regions_that_were_apart_see_each_others_heads_again() -> None:
+    async with CosmosAccount("East US", "West US", every_region_writes=True) as account:
+        with_container(account)
+        east, west = (
+            CosmosStateStore(
+                options(place.url, account, every_region_writes=True, locations=(place.name,)), head=place.name[:4]
+            )
+            for place in account.places.values()
+        )
+        for place in account.places.values():
+            place.cut = True
+        for step in range(1, 4):
+            for store in (east, west):
+                await store.write(
+                    TALK, b"x", expect=Versions(step - 1, step - 1), new=Versions(step, step), pending=False
+                )
+        assert (await east.versions(TALK)).others == ()
+        for place in account.places.values():
+            place.cut = False
+        await account.settle()
+        assert (await east.versions(TALK)).others == (("West", 3),)
+        assert (await west.versions(TALK)).others == (("East", 3),)
+        assert account.items[DATABASE, CONTAINER].dropped == 0
+        await east.close()
+        await west.close()
+
+
 async def test_the_anomaly_that_heads_are_for() -> None:
     """Two regions that write one item: both are told that they succeeded, and one write is gone."""
     async with CosmosAccount("East US", "West US", every_region_writes=True, lag_s=0.1) as account:

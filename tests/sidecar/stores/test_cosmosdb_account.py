@@ -15,7 +15,7 @@ from cryptography import x509
 from agentmemory_sidecar.stores.cosmosdb import CosmosStateStore
 from agentmemory_sidecar.stores.cosmosdb_account import CosmosOptions, other_endpoints, written_at
 from agentmemory_sidecar.stores.cosmosdb_wire import Unanswered, Wire
-from agentmemory_sidecar.stores.protocols import ABSENT, Conversation, StoreUnavailable, Versions
+from agentmemory_sidecar.stores.protocols import ABSENT, Conversation, StaleWrite, StoreUnavailable, Versions
 from tests.cosmos import CosmosAccount
 from tests.faults import FaultProxy
 from tests.sidecar.stores.answers import Answers
@@ -123,7 +123,26 @@ async def test_writes_go_where_the_account_takes_them_and_follow_it() -> None:
         account.requests.clear()
         await west.versions(TALK)
         assert {region for region, _, _ in account.requests} == {"West US"}
+        await account.settle()
+        account.fail_over("East US")
+        await west.write(TALK, b"three", expect=Versions(2, 2), new=Versions(3, 3), pending=True)
+        assert (await west.read(TALK)).body == b"three"
+        assert await west.pending("tenant") == [TALK]
         await west.close()
+
+
+async def test_writes_that_a_failover_lost_hinder_nobody() -> None:
+    async with CosmosAccount("East US", "West US", lag_s=3600) as account:
+        with_container(account)
+        store = CosmosStateStore(options(account.url, account))
+        await create(store)
+        account.fail_over("West US")
+        with pytest.raises(StaleWrite):
+            await store.write(TALK, b"two", expect=Versions(1, 1), new=Versions(2, 2), pending=False)
+        assert await store.versions(TALK) == ABSENT
+        await create(store)
+        assert (await store.read(TALK)).body == b"one"
+        await store.close()
 
 
 async def test_region_that_died_is_left_within_the_call_that_meets_it() -> None:
