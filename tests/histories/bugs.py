@@ -10,8 +10,8 @@ from types import ModuleType
 from typing import Any
 from unittest import mock
 
-from agentmemory_sidecar.memory import heads
-from agentmemory_sidecar.step import commit, hydrate, patches
+from agentmemory_sidecar.memory import heads, scopes
+from agentmemory_sidecar.step import commit, compose, hydrate, patches
 from tests.histories import hot
 
 
@@ -78,6 +78,13 @@ BUGS = (
         "item.outbox = [record for record in item.outbox if record.seq > archived or not record.data]",
         "item.outbox = []",
     ),
+    Bug(
+        "a user's share of a patch left out",
+        compose, "_apply_patch",
+        "build.send_patch(",
+        "'user' in owner.owner or build.send_patch(",
+    ),
+    Bug("every place at home in one scope", scopes.Homes, "of", "return index", "return self.rest"),
     Bug("outbox of patches skipped", patches.Patches, "_carry", "await self._to(target, source, up_to)", "True"),
 )  # fmt: skip
 """The scripts of the lock are Lua: there the mistake is in the model of them."""

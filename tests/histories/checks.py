@@ -10,7 +10,8 @@ from agentmemory_sidecar.archive.shared_keys import SharedKeyStore
 from agentmemory_sidecar.memory import pointer as ptr
 from agentmemory_sidecar.memory.item import Item, unpack
 from agentmemory_sidecar.memory.state import from_json
-from agentmemory_sidecar.resource.state import MergeStrategy, Scope, StateUnavailable
+from agentmemory_sidecar.resource.scopes import Scope
+from agentmemory_sidecar.resource.state import MergeStrategy, StateUnavailable
 from agentmemory_sidecar.step import heads
 from agentmemory_sidecar.stores.protocols import ROOT, Conversation
 from tests.histories.claude import Made

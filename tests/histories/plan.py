@@ -5,8 +5,9 @@ import random
 from dataclasses import dataclass, replace
 from typing import Any
 
+from agentmemory_sidecar.resource.scopes import Scope
 from agentmemory_sidecar.resource.session import LockScope, OnConflict
-from agentmemory_sidecar.resource.state import MergeStrategy, Scope, StateUnavailable
+from agentmemory_sidecar.resource.state import MergeStrategy, StateUnavailable
 from tests.histories.claude import TOOLS
 from tests.histories.links import Kind
 from tests.histories.world import PLACES, Scopes, Setting

@@ -1,6 +1,6 @@
 """Two users on one project, one in each region, while the link between the regions comes and goes."""
 
-from agentmemory_sidecar.resource.state import Scope
+from agentmemory_sidecar.resource.scopes import Scope
 from tests.histories.history import run
 from tests.histories.plan import REGIONS, Event, Plan, Who
 from tests.histories.world import Setting, virtual

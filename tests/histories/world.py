@@ -22,9 +22,11 @@ from agentmemory_sidecar.engine import SWEEP_S, assemble, elsewhere
 from agentmemory_sidecar.http.upstream import HttpUpstream
 from agentmemory_sidecar.metrics import Metrics
 from agentmemory_sidecar.resource import LocalValues, SidecarConfig, compile_resource
-from agentmemory_sidecar.resource.config import MergeRuleConfig, ScopeConfig
+from agentmemory_sidecar.resource.config import MergeRuleConfig
+from agentmemory_sidecar.resource.scope_config import ScopeConfig
+from agentmemory_sidecar.resource.scopes import Scope
 from agentmemory_sidecar.resource.session import LockScope, OnConflict
-from agentmemory_sidecar.resource.state import MergeStrategy, Scope, StateUnavailable
+from agentmemory_sidecar.resource.state import MergeStrategy, StateUnavailable
 from agentmemory_sidecar.resource.store_config import AwsConfig, DynamoDbState
 from agentmemory_sidecar.step import question, renewals
 from agentmemory_sidecar.step.question import Question

@@ -11,9 +11,10 @@ from typing import NamedTuple
 from agentmemory_sidecar.memory import pointer as ptr
 from agentmemory_sidecar.memory.item import Item
 from agentmemory_sidecar.memory.pointer import covers
-from agentmemory_sidecar.resource.config import GrantConfig, ScopeConfig, SidecarConfig
+from agentmemory_sidecar.resource.config import SidecarConfig
 from agentmemory_sidecar.resource.scope_checks import SHARED
-from agentmemory_sidecar.resource.state import Scope
+from agentmemory_sidecar.resource.scope_config import GrantConfig, ScopeConfig
+from agentmemory_sidecar.resource.scopes import Scope
 from agentmemory_sidecar.stores.protocols import ROOT, Conversation, Sharing
 from agentmemory_sidecar.wire.identify import Identity, RequestClass
 

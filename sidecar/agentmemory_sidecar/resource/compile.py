@@ -17,14 +17,13 @@ from agentmemory_sidecar.resource.ephemeral import ExternalRedis
 from agentmemory_sidecar.resource.errors import NotSupportedYet, ResourceError
 from agentmemory_sidecar.resource.prompt import ExtractionSubAgent, SubAgent
 from agentmemory_sidecar.resource.references import Resolver, Unresolved
+from agentmemory_sidecar.resource.scope_config import grants_of, scopes_of
 from agentmemory_sidecar.resource.state import (
-    Access,
     ClusterRef,
     CosmosDb,
     DynamoDb,
     Postgres,
     RegionalCosmos,
-    Right,
     State,
 )
 from agentmemory_sidecar.resource.state_checks import operations
@@ -160,23 +159,8 @@ class _Compiler:
             ),
             window=c.WindowConfig(turns=turns, hot_ttl_s=hot_ttl.seconds),
             state_ttl_s=spec.state.ttl.seconds if spec.state.ttl else None,
-            scopes=tuple(
-                c.ScopeConfig(scope=each.scope, pointers=each.pointers, granted=each.access is Access.GRANTED)
-                for each in spec.state.in_order
-            ),
-            grants=tuple(
-                c.GrantConfig(
-                    agents=grant.to.agents,
-                    users=grant.to.users,
-                    projects=grant.to.projects,
-                    groups=grant.to.groups,
-                    write=grant.access is Right.WRITE,
-                    scope=grant.scope,
-                    of=grant.of,
-                    pointers=grant.pointers,
-                )
-                for grant in spec.state.grants
-            ),
+            scopes=scopes_of(spec.state),
+            grants=grants_of(spec.state),
             merge=tuple(c.MergeRuleConfig(pointer=rule.pointer, strategy=rule.strategy) for rule in spec.state.merge),
             schema_version=version_of(spec.state),
             form=form_of(spec.state),

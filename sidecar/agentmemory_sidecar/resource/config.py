@@ -17,8 +17,9 @@ from agentmemory_sidecar.resource.errors import ResourceError
 from agentmemory_sidecar.resource.formats import FORMAT, Config, Secret, Writing
 from agentmemory_sidecar.resource.memorytool import Serve
 from agentmemory_sidecar.resource.prompt import OnFresh, Op, Role, Strategy, When
+from agentmemory_sidecar.resource.scope_config import GrantConfig, ScopeConfig
 from agentmemory_sidecar.resource.session import LockScope, OnConflict
-from agentmemory_sidecar.resource.state import MergeStrategy, Scope, StaleReads, StateUnavailable
+from agentmemory_sidecar.resource.state import MergeStrategy, StaleReads, StateUnavailable
 from agentmemory_sidecar.resource.store_config import (
     CosmosDbState,
     DynamoDbState,
@@ -72,38 +73,6 @@ class IdentityConfig(Config):
     """The user when nothing says so; empty for none."""
     default_project: str = ""
     """The project when nothing says so; empty for none."""
-
-
-class ScopeConfig(Config):
-    """A scope, and what of the state is at home in it."""
-
-    scope: Scope
-    """Whose the part is."""
-    pointers: tuple[str, ...] = ()
-    """The places that are at home in it; none where that is all that has no other home."""
-    granted: bool = False
-    """Whether the owner's own sessions too do only what a grant allows."""
-
-
-class GrantConfig(Config):
-    """What somebody may do with a part of a user's or project's state."""
-
-    agents: tuple[str, ...] = ()
-    """Agents it is for; empty where that does not matter, as of the three below."""
-    users: tuple[str, ...] = ()
-    """Users it is for."""
-    projects: tuple[str, ...] = ()
-    """Projects whose sessions it is for."""
-    groups: tuple[str, ...] = ()
-    """Groups it is for."""
-    write: bool = False
-    """Whether the part may be changed; it may be read in any case."""
-    scope: Scope
-    """Whether it is of users or of projects."""
-    of: tuple[str, ...] = ()
-    """Which; empty for the request's own."""
-    pointers: tuple[str, ...] = ()
-    """The places; empty for all that is at home in the scope."""
 
 
 class LockConfig(Config):

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from agentmemory_sidecar.resource.state import Grant, Scope, ScopeEntry, State
+from agentmemory_sidecar.resource.scopes import Grant, Scope, ScopeEntry
+from agentmemory_sidecar.resource.state import State
 from agentmemory_sidecar.resource.state_schema import OWN
 
 Found = tuple[tuple[str | int, ...], str]

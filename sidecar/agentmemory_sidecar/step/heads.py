@@ -52,6 +52,7 @@ def together(config: SidecarConfig, head: str, body: bytes, others: Iterable[Oth
     for each in items.values():
         item.subject, item.user = item.subject or each.subject, item.user or each.user
         item.project = item.project or each.project
+        item.agent_type, item.groups = item.agent_type or each.agent_type, item.groups or each.groups
         item.entries = max(item.entries, each.entries)
         item.created_at = min(filter(None, (item.created_at, each.created_at)), default=0.0)
     if items:

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from agentmemory_sidecar.memory.scopes import ALL, Home, Homes, homes_of
 from agentmemory_sidecar.resource import LocalValues, compile_resource
-from agentmemory_sidecar.resource.config import GrantConfig, ScopeConfig, SidecarConfig
-from agentmemory_sidecar.resource.state import Scope
+from agentmemory_sidecar.resource.config import SidecarConfig
+from agentmemory_sidecar.resource.scope_config import GrantConfig, ScopeConfig
+from agentmemory_sidecar.resource.scopes import Scope
 from agentmemory_sidecar.stores.protocols import ROOT, Conversation
 from agentmemory_sidecar.wire.identify import Identity, RequestClass
 from tests.sidecar.resource.resources import resource

@@ -12,8 +12,8 @@ from agentmemory_sidecar.memory.scopes import homes_of
 from agentmemory_sidecar.memory.state import Operation, Patch, apply
 from agentmemory_sidecar.memory.together import read, shared_out
 from agentmemory_sidecar.resource import LocalValues, compile_resource
-from agentmemory_sidecar.resource.config import GrantConfig, ScopeConfig
-from agentmemory_sidecar.resource.state import Scope
+from agentmemory_sidecar.resource.scope_config import GrantConfig, ScopeConfig
+from agentmemory_sidecar.resource.scopes import Scope
 from agentmemory_sidecar.stores.protocols import ROOT, Conversation
 from agentmemory_sidecar.wire.identify import Identity, RequestClass
 from tests.claude import Match, Reply, StrictClaude

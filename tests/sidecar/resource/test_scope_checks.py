@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from agentmemory_sidecar.resource import ResourceError, parse
-from agentmemory_sidecar.resource.state import Scope, ScopeEntry
+from agentmemory_sidecar.resource.scopes import Scope, ScopeEntry
 
 Json = dict[str, Any]
 SESSION: Json = {"scope": "Session"}

@@ -1,4 +1,5 @@
-from agentmemory_sidecar.resource.state import Consistency, Scope, StaleReads, StateUnavailable
+from agentmemory_sidecar.resource.scopes import Scope
+from agentmemory_sidecar.resource.state import Consistency, StaleReads, StateUnavailable
 from tests.sidecar.resource.resources import resource
 
 
