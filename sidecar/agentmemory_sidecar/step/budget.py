@@ -5,6 +5,7 @@ had taken counts as spent: the limit is never exceeded by it. Regions that write
 with the lag of replication.
 """
 
+import asyncio
 from collections.abc import Callable
 
 import msgspec
@@ -14,7 +15,9 @@ from agentmemory_sidecar.stores.protocols import Conversation, StaleWrite, State
 
 PORTIONS = 50
 """A portion is this part of the limit, if one call does not need more."""
-TRIES = 20
+TRIES = 2 * PORTIONS
+"""Whoever is refused a write has seen somebody else take a portion."""
+PAUSE_S = 0.005
 _encode, _decode = msgspec.msgpack.encode, msgspec.msgpack.Decoder(Spent).decode
 
 
@@ -26,25 +29,27 @@ class Budget:
         self._limit, self._now = limit, now
         self._left = Spent()
         """What was taken and not spent, for the day it is of."""
+        self._taking = asyncio.Lock()
 
     async def take(self, state: StateStore, tokens: int) -> bool:
         """Take so many; False where they are not to be had today. Raises StoreUnavailable."""
-        left = spent_today(self._left, self._now())
-        if left < tokens:
-            portion = await self._portion(state, tokens - left)
-            # Another task of this sidecar may have taken some meanwhile.
-            self._left = Spent(day_of(self._now()), spent_today(self._left, self._now()) + portion)
+        async with self._taking:
+            left = spent_today(self._left, self._now())
+            if left < tokens:
+                portion = await self._portion(state, tokens - left)
+                if portion:
+                    self.give_back(portion)
             if spent_today(self._left, self._now()) < tokens:
                 return False
-        self.give_back(-tokens)
-        return True
+            self.give_back(-tokens)
+            return True
 
     def give_back(self, tokens: int) -> None:
         """Return what a call did not need."""
         self._left = Spent(day_of(self._now()), spent_today(self._left, self._now()) + tokens)
 
     async def _portion(self, state: StateStore, needed: int) -> int:
-        for _ in range(TRIES):
+        for attempt in range(TRIES):
             stored = await state.read(self._item)
             now = self._now()
             own = spent_today(_read(stored.body), now)
@@ -58,6 +63,7 @@ class Budget:
             try:
                 await state.write(self._item, body, expect=stored.versions, new=new, pending=False, ttl_s=2 * DAY_S)
             except StaleWrite:
+                await asyncio.sleep(PAUSE_S * min(attempt, 20))
                 continue
             return portion
         raise StoreUnavailable("state", "the budget kept changing", definite=True)

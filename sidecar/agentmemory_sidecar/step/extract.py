@@ -165,9 +165,10 @@ async def _taken(
 
 
 async def _turn(services: Services, conversation: Conversation, item: Item, unread: Unread) -> Turn | None:
-    """A turn from the window, or from the archive where the window has let it go. None where neither has it."""
+    """A turn from the window, or from the archive where the window has let it go or keeps only beginnings of what was said.
+    None where neither has it."""
     found = next((turn for turn in reversed(item.window) if turn.id == unread.turn), None)
-    if found is not None:
+    if found is not None and not any(line.blob for line in found.lines):
         return found
     config = services.config
     blobs = BlobReader(config.tenant, services.keys, services.blobs, services.state)
@@ -183,7 +184,7 @@ async def _turn(services: Services, conversation: Conversation, item: Item, unre
             turns, payload.messages, payload.response.get("content") or [], starts=not turns, ends=decided.ends,
             hint=unread.turn, keep=1,
         )  # fmt: skip
-    return turns[-1] if turns else None
+    return turns[-1] if turns else found
 
 
 async def _write(
