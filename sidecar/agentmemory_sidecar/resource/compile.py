@@ -127,16 +127,13 @@ class _Compiler:
         return self.resource.spec
 
     def config(self) -> c.SidecarConfig:
-        spec, redis, lock, identity = (
-            self.spec,
-            self.spec.ephemeral.redis,
-            self.spec.session.lock,
-            self.spec.session.identity,
-        )
+        spec = self.spec
+        redis, lock, identity = spec.ephemeral.redis, spec.session.lock, spec.session.identity
         turns = (redis.turns if redis else None) or spec.ephemeral.turns
         hot_ttl = (redis.ttl if redis else None) or spec.ephemeral.ttl
         keys = spec.archive.keys.local.directory if spec.archive.keys.local else None
         marks = marks_of(spec.state)
+        never = (*spec.filter.never_in_prompt, *marks.never_in_prompt, *marks.archived)
         return c.SidecarConfig(
             name=self.resource.metadata.name,
             namespace=self.resource.metadata.namespace,
@@ -189,9 +186,7 @@ class _Compiler:
                 strategy=spec.filter.strategy,
                 budget_tokens=spec.filter.budget_tokens,
                 pinned=tuple(dict.fromkeys((*spec.filter.pinned, *marks.pinned))),
-                never_in_prompt=tuple(
-                    dict.fromkeys((*spec.filter.never_in_prompt, *marks.never_in_prompt, *marks.archived))
-                ),
+                never_in_prompt=tuple(dict.fromkeys(never)),
                 sub_agent=self.sub_agent(spec.filter.sub_agent, ("spec", "filter", "subAgent")),
                 embeddings=c.EmbeddingsConfig(model=model.model, deadline_s=model.deadline.seconds)
                 if (model := spec.filter.embeddings)
