@@ -82,6 +82,7 @@ class Archiver:
     def submit(self, conversation: Conversation, outbox: Sequence[Outgoing]) -> None:
         """Carry an item's whole outbox soon, in its order: ``archived`` counts on it that nothing before a carried record is
         left out. Never waits: what does not fit, or has its bytes in chunk items, is left to the sweep."""
+        self._left_alone.pop(conversation, None)
         queued, size = self._queued.get(conversation, 0), 0
         for record in outbox:
             if not record.data:
