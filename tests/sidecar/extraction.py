@@ -32,6 +32,11 @@ def asked(claude: StrictClaude) -> list[Recorded]:
     return [one for one in claude.requests if one.headers.items() >= SENT.items()]
 
 
+def agents_turns(claude: StrictClaude) -> list[Recorded]:
+    """The requests that agents made."""
+    return [one for one in claude.turns if not one.headers.items() >= SENT.items()]
+
+
 def told(request: Recorded) -> str:
     """What one of them says."""
     return "\n".join(block["text"] for block in request.messages[-1]["content"])

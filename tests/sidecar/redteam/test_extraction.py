@@ -7,7 +7,7 @@ import pytest
 from tests.claude import Reply, StrictClaude
 from tests.sidecar.agents import Agent, injections, tool_results, unharmed
 from tests.sidecar.conftest import Start
-from tests.sidecar.extraction import asked, change, extracted, learns, spec, told
+from tests.sidecar.extraction import agents_turns, asked, change, extracted, learns, spec, told
 from tests.sidecar.redteam.corpus import texts
 from tests.sidecar.redteam.test_poison import GOAL, is_one_fence, missions
 from tests.sidecar.stand import Json, Stand
@@ -43,7 +43,7 @@ async def test_a_model_that_obeys_what_a_tool_said_changes_nothing_pinned(
     await stand.remember(agent.session, {"active_mission": {"goal": GOAL}})
     claude.script(
         Reply(blocks=[{"type": "tool_use", "name": "look", "input": {}}]), Reply(blocks=f"It says: {text}"),
-        learns(*obedient(text)),
+        learns(*obedient(text[:900])),  # an answer has an end, too
     )  # fmt: skip
     first = await agent.good("Look around.")
     await agent.good(tool_results(first, text))
@@ -53,7 +53,7 @@ async def test_a_model_that_obeys_what_a_tool_said_changes_nothing_pinned(
     await extracted(stand)
 
     state = await stand.state(agent.session)
-    blocks = injections(claude.turns[-2].messages)
+    blocks = injections(agents_turns(claude)[-1].messages)
     assert state["active_mission"]["goal"] == GOAL
     assert state["metadata"]["user_id"] == ""
     assert state.keys() <= {"active_mission", "extracted_context", "metadata"}
