@@ -103,8 +103,8 @@ async def test_a_slow_or_broken_model_leaves_words() -> None:
     def broken(texts, *, asking=False):
         raise RuntimeError("no")
 
-    for embed, reason in ((slow, "embedding_deadline"), (broken, "embedding_failed")):
-        world = World(Strategy.HYBRID, embed=embed, deadline_s=0.05)
+    for embed, deadline_s, reason in ((slow, 0.05, "embedding_deadline"), (broken, 30.0, "embedding_failed")):
+        world = World(Strategy.HYBRID, embed=embed, deadline_s=deadline_s)
         await world.selector.open()
         found = await world.selector.select(wanted("When does the physician open?"))
         assert "/a/notes/2" in pointers(found.selection)
